@@ -1,0 +1,57 @@
+package domain
+
+import "time"
+
+// MaxHistory is how many entries a record keeps; older ones fold into the head
+// of the hash chain.
+const MaxHistory = 200
+
+// Entry is one sentence of a request's history.
+type Entry struct {
+	At   time.Time `json:"at"`
+	By   string    `json:"by,omitempty"` // display name; "" = the engine
+	Who  string    `json:"who,omitempty"`
+	What string    `json:"what"` // event name, closed list
+	Text string    `json:"text"` // our words
+}
+
+// History is a hash-chained list of entries. The head covers everything that
+// ever happened, folded entries included; outside copies of it prove
+// tampering.
+type History struct {
+	Head    string  `json:"head"`
+	Base    string  `json:"base,omitempty"` // head before the first kept entry
+	Folded  int     `json:"folded,omitempty"`
+	Entries []Entry `json:"entries"`
+}
+
+func link(prev string, e Entry) string {
+	return canonicalHash(struct {
+		Prev  string `json:"prev"`
+		Entry Entry  `json:"entry"`
+	}{prev, e})
+}
+
+// add returns the history with one more entry; the receiver stays as it was.
+func (h History) add(e Entry) History {
+	e.At = e.At.UTC()
+	entries := make([]Entry, 0, len(h.Entries)+1)
+	entries = append(append(entries, h.Entries...), e)
+	h.Head = link(h.Head, e)
+	for len(entries) > MaxHistory {
+		h.Base = link(h.Base, entries[0])
+		h.Folded++
+		entries = entries[1:]
+	}
+	h.Entries = entries
+	return h
+}
+
+// Intact recomputes the chain and tells whether it still leads to the head.
+func (h History) Intact() bool {
+	head := h.Base
+	for _, e := range h.Entries {
+		head = link(head, e)
+	}
+	return head == h.Head
+}

@@ -1,0 +1,233 @@
+package domain
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Seconds is a duration in whole seconds, as it is stored and answered.
+type Seconds int
+
+// Duration converts to time.Duration.
+func (s Seconds) Duration() time.Duration { return time.Duration(s) * time.Second }
+
+// Bounds and defaults of roles, in seconds where they are durations.
+const (
+	DefaultTTL            Seconds = 3600
+	DefaultMaxTTL         Seconds = 8 * 3600
+	DefaultRequestTTL     Seconds = 24 * 3600
+	DefaultMinTTL         Seconds = 60
+	DefaultMaxActive              = 1
+	DefaultMaxCredentials         = 10
+	LimitMaxCredentials           = 32
+	LimitReuseWindow      Seconds = 300
+	LimitStartAhead               = 30 * 24 * time.Hour
+	LimitTTL              Seconds = 366 * 24 * 3600
+)
+
+// When the access window of a role starts.
+const (
+	StartApproval  = "approval"
+	StartFirstRead = "first_read"
+)
+
+// Param declares one request parameter of a role.
+type Param struct {
+	Pattern   string   `json:"pattern,omitempty"`
+	Allowed   []string `json:"allowed,omitempty"`
+	Required  bool     `json:"required,omitempty"`
+	Default   string   `json:"default,omitempty"`
+	Sensitive bool     `json:"sensitive,omitempty"` // shown as a hash
+}
+
+// Role is what can be had, who is eligible, who approves, and for how long.
+type Role struct {
+	Name        string            `json:"name"`
+	Incarnation string            `json:"incarnation"` // random; a recreated role is another one
+	Target      string            `json:"target"`
+	Description string            `json:"description,omitempty"`
+	Owner       string            `json:"owner,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+
+	EligibleGroups   []string `json:"eligible_groups,omitempty"`
+	EligibleEntities []string `json:"eligible_entities,omitempty"`
+	Approvals        int      `json:"approvals"`
+	AutoApprove      bool     `json:"auto_approve,omitempty"`
+	ApproverGroups   []string `json:"approver_groups,omitempty"`
+	ApproverEntities []string `json:"approver_entities,omitempty"`
+
+	TTL            Seconds `json:"ttl"`
+	MaxTTL         Seconds `json:"max_ttl"`
+	LeaseTTL       Seconds `json:"lease_ttl,omitempty"` // 0 = the window
+	RequestTTL     Seconds `json:"request_ttl"`
+	MinTTL         Seconds `json:"min_ttl"`
+	ReuseWindow    Seconds `json:"reuse_window,omitempty"`
+	WrapTTL        Seconds `json:"wrap_ttl,omitempty"`
+	Start          string  `json:"start"`
+	ClaimWithin    Seconds `json:"claim_within,omitempty"`
+	MaxActive      int     `json:"max_active"`
+	MaxCredentials int     `json:"max_credentials"`
+
+	RequireJustification bool             `json:"require_justification"`
+	JustificationPattern string           `json:"justification_pattern,omitempty"`
+	RequireTicket        bool             `json:"require_ticket,omitempty"`
+	TicketPattern        string           `json:"ticket_pattern,omitempty"`
+	AutoRequest          bool             `json:"auto_request,omitempty"`
+	AutoRequestAgain     bool             `json:"auto_request_again,omitempty"`
+	Params               map[string]Param `json:"params,omitempty"`
+	MinRevocation        Class            `json:"min_revocation,omitempty"`
+	Composite            bool             `json:"composite,omitempty"`
+
+	Fields map[string]any `json:"fields,omitempty"` // the provider's flat fields
+
+	// Pins holds the id that each group name was first matched to. It is
+	// learnt, not written, and outside the revision.
+	Pins map[string]string `json:"pins,omitempty"`
+}
+
+// Revision is the role's incarnation and the hash of its security fields: the
+// same content is the same revision, a recreated role is another one. Free
+// text for people (description, owner, labels) is outside.
+func (r Role) Revision() string {
+	r.Description, r.Owner, r.Labels, r.Pins = "", "", nil, nil
+	return r.Incarnation + ":" + canonicalHash(r)
+}
+
+// canonicalHash is the SHA-256 of the value's canonical JSON: fixed field
+// order, sorted map keys, no HTML escaping, no white space.
+func canonicalHash(v any) string {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		// Only values of our own structs come here; an unencodable one is a
+		// bug that no input can cause.
+		panic(fmt.Sprintf("canonical JSON: %v", err))
+	}
+	sum := sha256.Sum256(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+	return hex.EncodeToString(sum[:])
+}
+
+// ParamsHash identifies a set of parameters.
+func ParamsHash(params map[string]string) string {
+	if len(params) == 0 {
+		return ""
+	}
+	return canonicalHash(params)[:32]
+}
+
+// EntityRef forms: an entity id, or alias:<mount accessor>/<alias name>.
+const aliasPrefix = "alias:"
+
+var (
+	entityIDPattern = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+	accessorPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
+)
+
+// CheckEntityRef says what is wrong with a reference to an entity, or "".
+// Entity names are refused: the host returns entities of other namespaces by
+// name without saying so.
+func CheckEntityRef(ref string) string {
+	if entityIDPattern.MatchString(ref) {
+		return ""
+	}
+	accessor, name, ok := cutAliasRef(ref)
+	if !ok {
+		return "must be an entity id or alias:<mount accessor>/<alias name>"
+	}
+	if !accessorPattern.MatchString(accessor) || name == "" || strings.ContainsAny(name, "*") {
+		return "must name one alias exactly: alias:<mount accessor>/<alias name>, without wildcards"
+	}
+	return CheckText(name, 512)
+}
+
+// CheckGroupRef says what is wrong with a reference to a group by id or name,
+// or "".
+func CheckGroupRef(ref string) string {
+	switch {
+	case strings.TrimSpace(ref) == "":
+		return "must not be empty"
+	case strings.Contains(ref, "*"):
+		return "must name one group exactly, without wildcards"
+	}
+	return CheckText(ref, 512)
+}
+
+func cutAliasRef(ref string) (accessor, name string, ok bool) {
+	rest, ok := strings.CutPrefix(ref, aliasPrefix)
+	if !ok {
+		return "", "", false
+	}
+	return strings.Cut(rest, "/")
+}
+
+// Match is the outcome of looking for an entity in lists of references.
+type Match struct {
+	OK       bool
+	By       string            // the reference that matched, for people
+	Pin      map[string]string // group names matched for the first time, with their ids
+	Mismatch []string          // group names whose group is now another one
+}
+
+// MatchEntity looks for an entity in a role's lists. A group name counts only
+// for the id it was first matched to.
+func MatchEntity(e Entity, groups, entities []string, pins map[string]string) Match {
+	var m Match
+	for _, ref := range entities {
+		if entityMatches(e, ref) {
+			m.OK, m.By = true, ref
+			return m
+		}
+	}
+	for _, ref := range groups {
+		for _, g := range e.Groups {
+			switch {
+			case g.ID == ref:
+				m.OK, m.By = true, "group "+ref
+			case !strings.EqualFold(g.Name, ref):
+			case pins[ref] == "":
+				m.OK, m.By, m.Pin = true, "group "+ref, map[string]string{ref: g.ID}
+			case pins[ref] == g.ID:
+				m.OK, m.By = true, "group "+ref
+			default:
+				m.Mismatch = append(m.Mismatch, ref)
+			}
+			if m.OK {
+				return m
+			}
+		}
+	}
+	return m
+}
+
+func entityMatches(e Entity, ref string) bool {
+	if e.ID == ref {
+		return true
+	}
+	accessor, name, ok := cutAliasRef(ref)
+	if !ok {
+		return false
+	}
+	for _, a := range e.Aliases {
+		if a.MountAccessor == accessor && a.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// Eligible looks for an entity among the eligible.
+func (r Role) Eligible(e Entity) Match {
+	return MatchEntity(e, r.EligibleGroups, r.EligibleEntities, r.Pins)
+}
+
+// Approver looks for an entity among the approvers.
+func (r Role) Approver(e Entity) Match {
+	return MatchEntity(e, r.ApproverGroups, r.ApproverEntities, r.Pins)
+}

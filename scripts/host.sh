@@ -58,7 +58,7 @@ build() {
 	# shellcheck disable=SC2064 # the directory of this build, not of a later one
 	trap "rm -rf '$work'" EXIT
 	cd "$host_dir"
-	say "host: building $(basename "$dir") once, about ten minutes on two cores; it is kept in $dir"
+	say "host: building $(basename "$dir") once, about five minutes on two cores; it is kept in $dir"
 	local flags=(-trimpath -buildvcs=false -tags minimal)
 	total=$(go list "${flags[@]}" -deps . | wc -l)
 	go build -v "${flags[@]}" -ldflags '-s -w' -o "$work/vault" . 2> >(progress "$total")

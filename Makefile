@@ -1,0 +1,56 @@
+# make demo needs Go and nothing else; the tests need gcc too (race detector).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export GOWORK := off
+
+# Every test runs under the race detector and in random order.
+GOTEST := go test -race -shuffle=on
+TOOL := go tool -modfile=$(CURDIR)/tools/go.mod
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## the plugin, in bin/plugins
+	@scripts/build.sh plain
+
+.PHONY: host
+host: ## the host binary that demo and tests use (built once when none is installed)
+	@scripts/host.sh
+
+.PHONY: demo
+demo: ## the whole story on a real host, with the refusals
+	@scripts/demo.sh
+
+.PHONY: dev
+dev: ## the same set-up, left running until Ctrl-C
+	@scripts/dev.sh
+
+.PHONY: check
+check: ## formatting, vet, staticcheck, import arrows; seconds
+	@scripts/check.sh
+
+.PHONY: lint
+lint: ## golangci-lint over all modules
+	@scripts/lint.sh
+
+.PHONY: test
+test: test-unit test-acceptance ## everything that proves it
+
+.PHONY: test-unit
+test-unit: ## tests of the plugin's own packages
+	$(GOTEST) ./...
+
+.PHONY: test-acceptance
+test-acceptance: ## tests against a real host with the plugin as a process
+	@scripts/build.sh plain race faults
+	@VAULT_BIN_FOUND="$$(scripts/host.sh)"
+	cd tests && $(GOTEST) -timeout 20m ./...
+
+.PHONY: clean
+clean: ## remove what was built here (the cached host stays)
+	rm -rf bin dist

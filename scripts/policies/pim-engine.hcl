@@ -1,0 +1,17 @@
+# The login of the engine itself: it makes tokens through one token role, looks
+# at what came back, and ends it. It cannot read any secret.
+path "auth/token/create/pim-token" {
+  capabilities = ["update"]
+}
+path "auth/token/roles/pim-token" {
+  capabilities = ["read"]
+}
+path "auth/token/lookup-accessor" {
+  capabilities = ["update"]
+}
+path "auth/token/revoke-accessor" {
+  capabilities = ["update"]
+}
+path "sys/leases/revoke" {
+  capabilities = ["update"]
+}

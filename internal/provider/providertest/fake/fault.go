@@ -90,9 +90,20 @@ func matches(op Op, id domain.CredentialID, c call) bool {
 // do is the one way into the world: gate, delay, failure, effect, journal.
 // effect runs under the world's lock and tells whether it changed something.
 func (w *World) do(ctx context.Context, c call, effect func() (changed bool, err error)) error {
+	w.watched(false)
 	if err := w.wait(ctx, c); err != nil {
 		return err
 	}
+	err := w.act(ctx, c, effect)
+	w.watched(true)
+	if ctx.Err() != nil {
+		return cancelled(c.op, ctx.Err())
+	}
+	return err
+}
+
+// act is the call itself, once nothing holds it back.
+func (w *World) act(ctx context.Context, c call, effect func() (changed bool, err error)) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	fault := w.takeFault(c)
@@ -118,6 +129,28 @@ func (w *World) do(ctx context.Context, c call, effect func() (changed bool, err
 	event.Failed = err != nil
 	w.journal = append(w.journal, event)
 	return err
+}
+
+// Watch has see called before each call does anything and again after it did,
+// until stop is called.
+func (w *World) Watch(see func(after bool)) (stop func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.watch = see
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.watch = nil
+	}
+}
+
+func (w *World) watched(after bool) {
+	w.mu.Lock()
+	see := w.watch
+	w.mu.Unlock()
+	if see != nil {
+		see(after)
+	}
 }
 
 // wait stops at a gate.

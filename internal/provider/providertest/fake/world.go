@@ -101,6 +101,7 @@ type World struct {
 	journal    []Event
 	faults     []*Fault
 	gates      []*Gate
+	watch      func(after bool)
 	self       []string
 	readyAfter time.Duration
 	lastID     int

@@ -50,9 +50,6 @@ type Credential struct {
 	RefusedAfter int64 `json:"refused_after_ms,omitempty"`
 }
 
-// endable tells whether an end can be asked for.
-func (s CredentialState) endable() bool { _, ok := credentialMoves[s][CredEndAsked]; return ok }
-
 // MayExist tells whether something may still give access at the target.
 func (s CredentialState) MayExist() bool { return s != CredGone && s != CredEnded }
 
@@ -95,7 +92,7 @@ func (r Request) Plan(c Credential, now time.Time) Request {
 	kept, gone := make([]Credential, 0, len(r.Credentials)+1), 0
 	for i := len(r.Credentials) - 1; i >= 0; i-- {
 		if r.Credentials[i].State == CredGone {
-			if gone++; gone >= keptGone {
+			if gone++; gone > keptGone {
 				continue
 			}
 		}
@@ -127,6 +124,7 @@ func (r Request) change(id CredentialID, f func(*Credential) error) (Request, er
 		if r.Credentials[i].ID != id {
 			continue
 		}
+		r.Credentials[i].Nonces = append([]Nonce(nil), r.Credentials[i].Nonces...)
 		if err := f(&r.Credentials[i]); err != nil {
 			return r, err
 		}
@@ -146,13 +144,15 @@ func (r Request) ApplyCredential(id CredentialID, ev CredentialEvent, why string
 		c.Attempts, c.Problem = 0, ""
 		switch ev {
 		case CredFailed, CredEndAsked:
-			c.Why, c.Due = why, now
-		case CredAccessOff:
-			c.AccessAt = now
-		case CredConfirmed:
-			c.GoneAt, c.Due = now, time.Time{}
+			if c.State != CredEnded { // its remainder is cleared in its own time, see askEnd
+				c.Why, c.Due = why, now
+			}
+		case CredAccessOff, CredConfirmed:
 			if c.AccessAt.IsZero() {
 				c.AccessAt = now
+			}
+			if ev == CredConfirmed {
+				c.GoneAt, c.Due = now, time.Time{}
 			}
 		case CredIssued:
 		}
@@ -161,7 +161,9 @@ func (r Request) ApplyCredential(id CredentialID, ev CredentialEvent, why string
 	if err != nil {
 		return r, err
 	}
-	next.stampTimes(ev, now)
+	if before.AccessAt.IsZero() { // clearing a remainder is outside the service levels
+		next.stampTimes(ev, now)
+	}
 	if after, _ := next.Credential(id); after.State != before.State {
 		next.note(now, Party{}, string(ev), credentialSentence(id, ev, why))
 	}

@@ -38,7 +38,8 @@ func PersonOf(e Entity, personKey string) (p Person, ok bool) {
 	if personKey == "" {
 		return Person("entity:" + e.ID), e.ID != ""
 	}
-	value := strings.ToLower(norm.NFC.String(strings.TrimSpace(e.Metadata[personKey])))
+	value := norm.NFC.String(strings.TrimSpace(e.Metadata[personKey]))
+	value = norm.NFC.String(strings.ToLower(value)) // a lower-cased letter may compose with its mark
 	if value == "" {
 		return "", false
 	}

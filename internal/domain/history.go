@@ -37,13 +37,18 @@ func (h History) add(e Entry) History {
 	e.At = e.At.UTC()
 	entries := make([]Entry, 0, len(h.Entries)+1)
 	entries = append(append(entries, h.Entries...), e)
-	h.Head = link(h.Head, e)
-	for len(entries) > MaxHistory {
-		h.Base = link(h.Base, entries[0])
+	h.Head, h.Entries = link(h.Head, e), entries
+	return h.Fold(MaxHistory)
+}
+
+// Fold keeps the newest entries, at most keep, and folds the others into the
+// base of the chain. The head stays.
+func (h History) Fold(keep int) History {
+	for len(h.Entries) > keep {
+		h.Base = link(h.Base, h.Entries[0])
 		h.Folded++
-		entries = entries[1:]
+		h.Entries = h.Entries[1:]
 	}
-	h.Entries = entries
 	return h
 }
 

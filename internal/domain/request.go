@@ -111,6 +111,10 @@ func (r Request) Due(now time.Time) (RequestEvent, bool) {
 func File(r Request, requestTTL Seconds, now time.Time) Request {
 	r.State, r.Kind = Pending, KindNormal
 	r.ExpiresAt = now.Add(requestTTL.Duration())
+	// Nobody can grant a window that is over.
+	if end := r.StartTime.Add(r.TTL.Duration()); !r.StartTime.IsZero() && !r.FirstRead && end.Before(r.ExpiresAt) {
+		r.ExpiresAt = end
+	}
 	r.Times = Times{Requested: now}
 	r.note(now, r.Requester, "filed", fmt.Sprintf("asked for role %s for %s", r.Role, r.TTL.Duration()))
 	return r
@@ -171,8 +175,8 @@ func (r Request) Grant(o Outcome, now time.Time) Event {
 // the table, refuses what is not there, and writes the history.
 func (r Request) Apply(ev Event, now time.Time) (Request, error) {
 	next, ok := requestMoves[r.State][ev.Kind]
-	if !ok {
-		return r, &MoveError{State: string(r.State), Event: string(ev.Kind)}
+	if !ok || !r.timely(ev.Kind, now) {
+		return r, &MoveError{State: string(r.At(now)), Event: string(ev.Kind)}
 	}
 	if ev.Kind == Approved || ev.Kind == Planned {
 		if !ev.Outcome.Met {
@@ -191,6 +195,23 @@ func (r Request) Apply(ev Event, now time.Time) (Request, error) {
 	}
 	r.note(now, ev.By, string(ev.Kind), sentence(ev, r))
 	return r, nil
+}
+
+// timely tells whether an event may happen at that moment. What opens access
+// needs a request that has not lapsed unseen, and the one event that its start
+// asks for; what only time brings needs that time. What ends access always may.
+func (r Request) timely(kind RequestEvent, now time.Time) bool {
+	due, _ := r.Due(now)
+	switch kind {
+	case Approved, Planned:
+		return due == "" && kind == r.Grant(Outcome{}, now).Kind
+	case Started:
+		return due == Started || r.FirstRead && due == ""
+	case Lapsed, WindowOver:
+		return due == kind
+	case Refused, Withdrawn, GivenBack, Killed, Voided:
+	}
+	return true
 }
 
 // openWindow computes the access window from the quorum. An approval after the
@@ -213,6 +234,9 @@ func (r *Request) openWindow(ev Event, now time.Time) {
 	if from.Before(now) {
 		r.WindowStart = now
 	}
+	if r.WindowEnd.Before(r.WindowStart) { // shortened to before now: over before it began
+		r.WindowStart = r.WindowEnd
+	}
 }
 
 func (r *Request) startWindow(now time.Time) {
@@ -221,12 +245,14 @@ func (r *Request) startWindow(now time.Time) {
 	}
 }
 
-// askEnd moves every credential that may exist towards its end.
+// askEnd moves every credential that may exist towards its end. One whose
+// access is gone keeps its time: clearing its remainder early could give the
+// access back (a deny entry that outlived nothing).
 func (r *Request) askEnd(now time.Time) {
 	r.Credentials = append([]Credential(nil), r.Credentials...)
 	for i := range r.Credentials {
 		c := &r.Credentials[i]
-		if !c.State.endable() {
+		if !c.State.MayExist() {
 			continue
 		}
 		if r.Times.RevokeAsked.IsZero() {

@@ -190,7 +190,8 @@ func MatchEntity(e Entity, groups, entities []string, pins map[string]string) Ma
 			switch {
 			case g.ID == ref:
 				m.OK, m.By = true, "group "+ref
-			case !strings.EqualFold(g.Name, ref):
+			case entityIDPattern.MatchString(ref), !strings.EqualFold(g.Name, ref):
+				// An id never matches a name: anybody may name a group like an id.
 			case pins[ref] == "":
 				m.OK, m.By, m.Pin = true, "group "+ref, map[string]string{ref: g.ID}
 			case pins[ref] == g.ID:

@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -53,15 +54,21 @@ func Printable(s string) string {
 	return b.String()
 }
 
+var errPattern = errors.New("not a valid RE2 pattern")
+
 // CompilePattern compiles a pattern of a role. It is RE2, at most MaxPattern
 // bytes, and anchored at both ends by us.
 func CompilePattern(p string) (*regexp.Regexp, error) {
 	if len(p) > MaxPattern {
 		return nil, fmt.Errorf("longer than %d bytes", MaxPattern)
 	}
+	// Alone first: "a)|(b" is valid only inside our brackets, and leaves them.
+	if _, err := regexp.Compile(p); err != nil {
+		return nil, errPattern
+	}
 	re, err := regexp.Compile(`^(?:` + p + `)$`)
 	if err != nil {
-		return nil, fmt.Errorf("not a valid RE2 pattern")
+		return nil, errPattern
 	}
 	return re, nil
 }

@@ -1,0 +1,118 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// recordVersion is the version that this program writes. Records start with
+// it; reads upgrade in memory.
+const recordVersion = 1
+
+// MaxRecord bounds one record in bytes.
+const MaxRecord = 256 << 10
+
+// ErrNewer means that a newer version of the program wrote a record. Only a
+// revocation goes on without it.
+var ErrNewer = errors.New("the record was written by a newer version of this plugin")
+
+// ErrTooLarge means that a record would outgrow MaxRecord.
+var ErrTooLarge = errors.New("the record is too large")
+
+type envelope struct {
+	V    int             `json:"v"`
+	Body json.RawMessage `json:"body"`
+}
+
+// upgrades holds, for each old version, the step to the next one. A step is
+// pure. Version 1 is the first, so there is none yet.
+//
+//nolint:gochecknoglobals // constant table
+var upgrades = map[int]func(json.RawMessage) (json.RawMessage, error){}
+
+func encode(v any) ([]byte, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode record: %w", err)
+	}
+	return json.Marshal(envelope{V: recordVersion, Body: body})
+}
+
+func decode(raw []byte, into any) error {
+	var e envelope
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return fmt.Errorf("decode record: %w", err)
+	}
+	if e.V > recordVersion {
+		return ErrNewer
+	}
+	if e.V < 1 {
+		return errors.New("decode record: it has no version")
+	}
+	for ; e.V < recordVersion; e.V++ {
+		up, ok := upgrades[e.V]
+		if !ok {
+			return fmt.Errorf("decode record: no upgrade from version %d", e.V)
+		}
+		body, err := up(e.Body)
+		if err != nil {
+			return fmt.Errorf("upgrade record from version %d: %w", e.V, err)
+		}
+		e.Body = body
+	}
+	if err := json.Unmarshal(e.Body, into); err != nil {
+		return fmt.Errorf("decode record: %w", err)
+	}
+	return nil
+}
+
+// get reads one record; nil without an error means that there is none.
+func get[T any](ctx context.Context, s logical.Storage, key string) (*T, error) {
+	entry, err := s.Get(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", kind(key), err)
+	}
+	if entry == nil {
+		return nil, nil //nolint:nilnil // absent is an ordinary answer of a store
+	}
+	out := new(T)
+	if err := decode(entry.Value, out); err != nil {
+		return nil, fmt.Errorf("%s: %w", kind(key), err)
+	}
+	return out, nil
+}
+
+func put(ctx context.Context, s logical.Storage, key string, v any) error {
+	raw, err := encode(v)
+	if err != nil {
+		return err
+	}
+	if len(raw) > MaxRecord && key[:4] != prefixJob {
+		return ErrTooLarge
+	}
+	if err := s.Put(ctx, &logical.StorageEntry{Key: key, Value: raw}); err != nil {
+		return fmt.Errorf("write %s: %w", kind(key), err)
+	}
+	return nil
+}
+
+func del(ctx context.Context, s logical.Storage, key string) error {
+	if err := s.Delete(ctx, key); err != nil {
+		return fmt.Errorf("delete %s: %w", kind(key), err)
+	}
+	return nil
+}
+
+// kind is the part of a key that may be logged.
+func kind(key string) string {
+	for i := range key {
+		if key[i] == '/' {
+			return key[:i]
+		}
+	}
+	return key
+}

@@ -1,0 +1,225 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"sort"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+)
+
+// Request reads a request wherever it is: open or archived. nil = none.
+// Archive wins when both exist: a crash came between the two writes of an
+// archiving.
+func (st *Store) Request(ctx context.Context, id domain.RequestID) (*domain.Request, error) {
+	r, err := get[domain.Request](ctx, st.s, keyRequest(id))
+	if err != nil {
+		return nil, err
+	}
+	if r != nil && !r.Finished() {
+		return r, nil
+	}
+	a, err := get[domain.Request](ctx, st.s, keyArchive(id))
+	if err != nil {
+		return nil, err
+	}
+	if a != nil {
+		return a, nil
+	}
+	return r, nil
+}
+
+// OpenRequest reads a request that is not archived, in one read. nil = none.
+func (st *Store) OpenRequest(ctx context.Context, id domain.RequestID) (*domain.Request, error) {
+	return get[domain.Request](ctx, st.s, keyRequest(id))
+}
+
+// RequestTx may write one request: it exists only while that request is
+// locked.
+type RequestTx struct {
+	st *Store
+	id domain.RequestID
+}
+
+// WithRequest locks one request.
+func (st *Store) WithRequest(id domain.RequestID, f func(*RequestTx) error) error {
+	defer st.locks.request.lock(string(id))()
+	return f(&RequestTx{st: st, id: id})
+}
+
+// Get reads the request if it is not archived; nil = none.
+func (tx *RequestTx) Get(ctx context.Context) (*domain.Request, error) {
+	return get[domain.Request](ctx, tx.st.s, keyRequest(tx.id))
+}
+
+// Put writes the request. One that has outgrown a record first gives up old
+// history, since nothing may stand in the way of a revocation.
+func (tx *RequestTx) Put(ctx context.Context, r domain.Request) error {
+	err := put(ctx, tx.st.s, keyRequest(tx.id), r)
+	if errors.Is(err, ErrTooLarge) {
+		r.History = r.History.Fold(20)
+		err = put(ctx, tx.st.s, keyRequest(tx.id), r)
+	}
+	return err
+}
+
+// Archive moves a finished request: arch, then req, then the person's record.
+// arch is the truth once it exists.
+func (tx *RequestTx) Archive(ctx context.Context, r domain.Request) error {
+	if err := put(ctx, tx.st.s, keyArchive(tx.id), r); err != nil {
+		return err
+	}
+	return del(ctx, tx.st.s, keyRequest(tx.id))
+}
+
+// OpenIDs lists the ids of all requests that are not archived, in order.
+func (st *Store) OpenIDs(ctx context.Context) ([]string, error) {
+	return st.list(ctx, prefixRequest, "", 0)
+}
+
+// ArchivedIDs lists archived ids after one, at most limit (0 = all).
+func (st *Store) ArchivedIDs(ctx context.Context, after string, limit int) ([]string, error) {
+	return st.list(ctx, prefixArchive, after, limit)
+}
+
+// DropArchived deletes an archived request whose retention is over.
+func (st *Store) DropArchived(ctx context.Context, id domain.RequestID) error {
+	return del(ctx, st.s, keyArchive(id))
+}
+
+// PersonTx may write one person's record: it exists only while that person is
+// locked.
+type PersonTx struct {
+	st     *Store
+	person domain.Person
+}
+
+// WithPerson locks one person: whoever files requests for them waits.
+func (st *Store) WithPerson(p domain.Person, f func(*PersonTx) error) error {
+	defer st.locks.person.lock(string(p))()
+	return f(&PersonTx{st: st, person: p})
+}
+
+// Person reads a person's record without a lock; an empty one when there is
+// none.
+func (st *Store) Person(ctx context.Context, p domain.Person) (domain.PersonRecord, error) {
+	r, err := get[domain.PersonRecord](ctx, st.s, keyPerson(p))
+	if err != nil {
+		return domain.PersonRecord{}, err
+	}
+	if r == nil {
+		return domain.PersonRecord{Person: p}, nil
+	}
+	return *r, nil
+}
+
+// Get reads the person's record; an empty one when there is none.
+func (tx *PersonTx) Get(ctx context.Context) (domain.PersonRecord, error) {
+	return tx.st.Person(ctx, tx.person)
+}
+
+// Put writes the person's record, or deletes an empty one.
+func (tx *PersonTx) Put(ctx context.Context, r domain.PersonRecord) error {
+	if len(r.Entries) == 0 {
+		return del(ctx, tx.st.s, keyPerson(tx.person))
+	}
+	return put(ctx, tx.st.s, keyPerson(tx.person), r)
+}
+
+// ClaimTx may write the claim on one shared object.
+type ClaimTx struct {
+	st  *Store
+	key string
+}
+
+// WithClaim locks the claim on a shared object of a target.
+func (st *Store) WithClaim(target, key string, f func(*ClaimTx) error) error {
+	k := keyClaim(target, key)
+	defer st.locks.claim.lock(k)()
+	return f(&ClaimTx{st: st, key: k})
+}
+
+// Get reads the claim; an empty one when nobody holds the object.
+func (tx *ClaimTx) Get(ctx context.Context) (domain.Claim, error) {
+	c, err := get[domain.Claim](ctx, tx.st.s, tx.key)
+	if err != nil || c == nil {
+		return domain.Claim{}, err
+	}
+	return *c, nil
+}
+
+// Put writes the claim, or deletes one that nobody holds.
+func (tx *ClaimTx) Put(ctx context.Context, c domain.Claim) error {
+	if len(c.Holders) == 0 && c.Releasing == "" {
+		return del(ctx, tx.st.s, tx.key)
+	}
+	return put(ctx, tx.st.s, tx.key, c)
+}
+
+// Holds reads every hold.
+func (st *Store) Holds(ctx context.Context) ([]domain.Hold, error) {
+	ids, err := st.list(ctx, prefixHold, "", 0)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]domain.Hold, 0, len(ids))
+	for _, id := range ids {
+		h, err := get[domain.Hold](ctx, st.s, prefixHold+id)
+		if err != nil {
+			return nil, err
+		}
+		if h != nil {
+			out = append(out, *h)
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
+	return out, nil
+}
+
+// PutHold writes a hold.
+func (st *Store) PutHold(ctx context.Context, h domain.Hold) error {
+	return put(ctx, st.s, prefixHold+h.ID, h)
+}
+
+// DeleteHold removes a hold.
+func (st *Store) DeleteHold(ctx context.Context, id string) error {
+	return del(ctx, st.s, prefixHold+id)
+}
+
+// Job reads a pull of the kill switch; nil = none.
+func (st *Store) Job(ctx context.Context, id string) (*domain.Job, error) {
+	return get[domain.Job](ctx, st.s, prefixJob+id)
+}
+
+// Jobs lists the ids of all jobs.
+func (st *Store) Jobs(ctx context.Context) ([]string, error) { return st.list(ctx, prefixJob, "", 0) }
+
+// PutJob writes a job.
+func (st *Store) PutJob(ctx context.Context, j domain.Job) error {
+	return put(ctx, st.s, prefixJob+j.ID, j)
+}
+
+// DeleteJob removes a job whose retention is over.
+func (st *Store) DeleteJob(ctx context.Context, id string) error {
+	return del(ctx, st.s, prefixJob+id)
+}
+
+// State reads what the reaper remembers.
+func (st *Store) State(ctx context.Context) (domain.State, error) {
+	s, err := get[domain.State](ctx, st.s, keyState)
+	if err != nil || s == nil {
+		return domain.State{}, err
+	}
+	return *s, nil
+}
+
+// UpdateState changes what the reaper remembers, under its lock.
+func (st *Store) UpdateState(ctx context.Context, f func(*domain.State)) (domain.State, error) {
+	defer st.locks.single.lock(keyState)()
+	s, err := st.State(ctx)
+	if err != nil {
+		return s, err
+	}
+	f(&s)
+	return s, put(ctx, st.s, keyState, s)
+}

@@ -39,6 +39,7 @@ type Target struct {
 	Place        string         `json:"place"` // read from the target, pinned
 	AllowedRoles []string       `json:"allowed_roles,omitempty"`
 	MaxLive      int            `json:"max_live,omitempty"` // 0 = no bound
+	Selves       []string       `json:"selves,omitempty"`   // entities of our own login; they never request, approve or read
 	Fields       map[string]any `json:"fields,omitempty"`   // never secrets
 	RotationID   string         `json:"rotation_id,omitempty"`
 	RotatedAt    time.Time      `json:"rotated_at,omitzero"`

@@ -1,0 +1,267 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
+)
+
+// Cluster is three nodes with Raft storage on loopback. Every node is a Host;
+// they share identity, mounts, policies and the root token.
+type Cluster struct {
+	Nodes []*Host
+}
+
+const clusterSize = 3
+
+// StartCluster runs three nodes and waits until all of them serve. They end with
+// the test.
+func StartCluster(t testing.TB, o Options) *Cluster {
+	t.Helper()
+	ports, err := freePorts(2 * clusterSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Cluster{}
+	t.Cleanup(func() {
+		if err := c.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	for i := range clusterSize {
+		node, err := prepare(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i > 0 {
+			node.site = c.Nodes[0].site
+		}
+		c.Nodes = append(c.Nodes, node)
+		if err := node.startRaft(o, i, ports); err != nil {
+			t.Fatal(err)
+		}
+		node.showLogOnFailure(t)
+	}
+	if err := c.unseal(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.enableKV(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// stop ends all nodes before it removes any of their files: a node that takes over
+// opens the audit file anew.
+func (c *Cluster) stop() error {
+	var errs []error
+	for _, node := range c.Nodes {
+		errs = append(errs, node.halt())
+	}
+	for _, node := range c.Nodes {
+		errs = append(errs, node.Stop())
+	}
+	return errors.Join(errs...)
+}
+
+// startRaft runs node i; ports holds the listener and the cluster port of each.
+func (h *Host) startRaft(o Options, i int, ports []int) error {
+	data := filepath.Join(h.dir, "raft")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		return err
+	}
+	join := ""
+	if i > 0 {
+		join = fmt.Sprintf("  retry_join {\n    leader_api_addr = \"http://127.0.0.1:%d\"\n  }\n", ports[0])
+	}
+	h.Addr = fmt.Sprintf("http://127.0.0.1:%d", ports[2*i])
+	config := fmt.Sprintf(`
+storage "raft" {
+  path    = %q
+  node_id = "node-%d"
+  # Elections within a second instead of ten.
+  performance_multiplier = 1
+%s}
+listener "tcp" {
+  address         = "127.0.0.1:%d"
+  cluster_address = "127.0.0.1:%d"
+  tls_disable     = true
+}
+api_addr         = %q
+cluster_addr     = "https://127.0.0.1:%d"
+plugin_directory = %q
+disable_mlock    = true
+%s`, data, i, join, ports[2*i], ports[2*i+1], h.Addr, ports[2*i+1], h.site.plugins, h.auditStanza())
+	file := filepath.Join(h.dir, "host.hcl")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return err
+	}
+	return h.run(o, "server", "-config="+file)
+}
+
+// unseal initialises the first node, unseals all, and waits until each of them
+// knows the leader.
+func (c *Cluster) unseal() error {
+	var keys struct {
+		Keys  []string `json:"keys"`
+		Token string   `json:"root_token"`
+	}
+	answer, err := c.Nodes[0].Anonymous().Do(context.Background(), http.MethodPut, "sys/init",
+		map[string]any{"secret_shares": 1, "secret_threshold": 1}, nil)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(answer.Body, &keys); err != nil || len(keys.Keys) != 1 {
+		return fmt.Errorf("init: %d %s", answer.Status, answer.Body)
+	}
+	c.Nodes[0].site.rootToken = keys.Token
+	for _, node := range c.Nodes {
+		// A node that has not joined yet refuses the key, or takes it and stays sealed.
+		err := poll.Within(startBound, func() error {
+			if _, err := node.Anonymous().Do(context.Background(), http.MethodPut, "sys/unseal",
+				map[string]any{"key": keys.Keys[0]}, nil); err != nil {
+				return err
+			}
+			return node.serves()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return errors.Join(c.electable(), c.Nodes[0].enableAudit())
+}
+
+// electable makes every node a voter: a new one has no vote for its first ten
+// seconds, and until then nobody can take over from the first node.
+func (c *Cluster) electable() error {
+	first := c.Nodes[0]
+	err := first.admin(http.MethodPut, "sys/storage/raft/autopilot/configuration",
+		map[string]any{"server_stabilization_time": "1s"})
+	if err != nil {
+		return err
+	}
+	return poll.Within(startBound, func() error {
+		answer, err := first.Root().Do(context.Background(), http.MethodGet, "sys/storage/raft/configuration", nil, nil)
+		if err != nil {
+			return err
+		}
+		if voters := strings.Count(string(answer.Body), `"voter":true`); voters != clusterSize {
+			return fmt.Errorf("%d of %d nodes have a vote", voters, clusterSize)
+		}
+		return nil
+	})
+}
+
+// serves tells whether the node is the leader or a standby that knows one.
+func (h *Host) serves() error {
+	answer, err := h.Anonymous().Do(context.Background(), http.MethodGet, "sys/health", nil, nil)
+	if err != nil {
+		return err
+	}
+	if answer.Status != http.StatusOK && answer.Status != http.StatusTooManyRequests {
+		return fmt.Errorf("%s is not ready: %d %s", h.Addr, answer.Status, answer.Body)
+	}
+	leader, err := h.leader()
+	if err == nil && leader == "" {
+		err = fmt.Errorf("%s knows no leader", h.Addr)
+	}
+	return err
+}
+
+func (h *Host) leader() (addr string, err error) {
+	answer, err := h.Anonymous().Do(context.Background(), http.MethodGet, "sys/leader", nil, nil)
+	if err != nil {
+		return "", err
+	}
+	var body struct {
+		Leader string `json:"leader_address"`
+	}
+	err = json.Unmarshal(answer.Body, &body)
+	return strings.TrimSuffix(body.Leader, "/"), err
+}
+
+// enableKV gives the cluster what development mode has by itself.
+func (c *Cluster) enableKV() error {
+	return c.Nodes[0].admin(http.MethodPut, "sys/mounts/secret",
+		map[string]any{"type": "kv", "options": map[string]string{"version": "2"}})
+}
+
+// Leader waits until all nodes agree on a leader and forward to it, and returns
+// it.
+func (c *Cluster) Leader(t testing.TB) *Host {
+	t.Helper()
+	var found *Host
+	poll.Until(t, startBound, func() error {
+		found = nil
+		for _, node := range c.Nodes {
+			addr, err := node.leader()
+			if err != nil {
+				return err
+			}
+			if found == nil {
+				found = c.node(addr)
+			}
+			if found == nil || found.Addr != addr {
+				return errors.New("the nodes do not agree on a leader")
+			}
+		}
+		for _, node := range c.Nodes {
+			if err := node.forwards(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return found
+}
+
+func (c *Cluster) node(addr string) *Host {
+	for _, node := range c.Nodes {
+		if node.Addr == addr {
+			return node
+		}
+	}
+	return nil
+}
+
+// forwards tells whether the node answers a request itself or through the leader;
+// for a moment after an election it only redirects.
+func (h *Host) forwards() error { return h.admin(http.MethodGet, "sys/mounts", nil) }
+
+// Standbys are the nodes besides the leader.
+func (c *Cluster) Standbys(t testing.TB) []*Host {
+	t.Helper()
+	leader := c.Leader(t)
+	standbys := make([]*Host, 0, clusterSize-1)
+	for _, node := range c.Nodes {
+		if node != leader {
+			standbys = append(standbys, node)
+		}
+	}
+	return standbys
+}
+
+// StepDown makes the leader give up and waits for another one, which it returns.
+func (c *Cluster) StepDown(t testing.TB) *Host {
+	t.Helper()
+	before := c.Leader(t)
+	before.Root().Write(t, "sys/step-down", nil).OK(t)
+	var after *Host
+	poll.Until(t, 2*time.Minute, func() error {
+		after = c.Leader(t)
+		if after == before {
+			return errors.New("the old leader still leads")
+		}
+		return nil
+	})
+	return after
+}

@@ -1,0 +1,92 @@
+package harness
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Plugin says which build of the plugin a mount runs, and how.
+type Plugin struct {
+	Variant Variant        // Race if empty
+	Env     []string       // KEY=value at registration, besides PIM_ALLOW_LOCAL=true
+	Options map[string]any // further fields of sys/mounts, such as {"config": {"max_lease_ttl": "1h"}}
+}
+
+// Mount is the plugin, mounted at a path that no other test uses.
+type Mount struct {
+	Path string // without slashes around it
+	Host *Host
+}
+
+// Mount registers the plugin and mounts it for the time of the test. Plugins
+// with the same variant and environment share a process, as on a real host.
+func (h *Host) Mount(t testing.TB, p Plugin) *Mount {
+	t.Helper()
+	h.showLogOnFailure(t)
+	name := h.register(t, p)
+	m := &Mount{Path: "pim-" + short(), Host: h}
+	body := map[string]any{"type": name}
+	for field, value := range p.Options {
+		body[field] = value
+	}
+	h.Root().Write(t, "sys/mounts/"+m.Path, body).OK(t)
+	t.Cleanup(func() {
+		if err := h.admin(http.MethodDelete, "sys/mounts/"+m.Path, nil); err != nil {
+			t.Errorf("unmounting: %v", err)
+		}
+	})
+	return m
+}
+
+// register makes the variant known to the host under a name of its own for each
+// environment, and returns that name.
+func (h *Host) register(t testing.TB, p Plugin) string {
+	t.Helper()
+	if p.Variant == "" {
+		p.Variant = Race
+	}
+	sum, err := h.site.add(h.root, p.Variant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	version, err := script(h.root, "version.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := append([]string{"PIM_ALLOW_LOCAL=true"}, p.Env...)
+	slices.Sort(env)
+	tag := sha256.Sum256([]byte(strings.Join(env, "\x00")))
+	name := pluginName + "-" + string(p.Variant) + "-" + hex.EncodeToString(tag[:4])
+	h.Root().Write(t, "sys/plugins/catalog/secret/"+name, map[string]any{
+		"sha256": sum, "command": string(p.Variant), "version": version, "env": env,
+	}).OK(t)
+	return name
+}
+
+// add builds the variant once per run and puts it into the plugin directory.
+func (s *site) add(root string, v Variant) (sum string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sum, ok := s.sums[v]; ok {
+		return sum, nil
+	}
+	if _, err := script(root, "build.sh", string(v)); err != nil {
+		return "", err
+	}
+	raw, err := os.ReadFile(v.file(root))
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(s.plugins, string(v)), raw, 0o700); err != nil {
+		return "", err
+	}
+	hash := sha256.Sum256(raw)
+	s.sums[v] = hex.EncodeToString(hash[:])
+	return s.sums[v], nil
+}

@@ -12,6 +12,6 @@ lint() { go tool -modfile="$root/tools/go.mod" golangci-lint "$@"; }
 
 lint config verify --config "$root/.golangci.yml"
 for module in . tests; do
-	(cd "$module" && lint run --config "$root/.golangci.yml" ./...)
+	(cd "$module" && lint run --config "$root/.golangci.yml" "$@" ./...)
 done
 echo "lint: ok"

@@ -118,6 +118,7 @@ type PersonEntry struct {
 	At     time.Time    `json:"at"`               // filed, or closed
 	Auto   bool         `json:"auto,omitempty"`   // filed by a read (auto_request)
 	NoBar  bool         `json:"no_bar,omitempty"` // auto-approved: outside max_active
+	Until  time.Time    `json:"until,omitzero"`   // end of the window, where it is known when filed
 }
 
 // PersonRecord lists a person's requests: open ones, and the last closed ones.

@@ -82,6 +82,17 @@ func (r Request) Live() int {
 	return n
 }
 
+// NotGone counts the credentials of which the target still holds something.
+func (r Request) NotGone() int {
+	n := 0
+	for _, c := range r.Credentials {
+		if c.State != CredGone {
+			n++
+		}
+	}
+	return n
+}
+
 // keptGone is how many credentials that are gone a record keeps besides their
 // lines in the history.
 const keptGone = 32

@@ -53,5 +53,20 @@ func ParseCredentialID(s string) (CredentialID, error) {
 	return CredentialID(s), nil
 }
 
+// TimeOf is when an id was made; zero for what is no id.
+func TimeOf(id string) time.Time {
+	u, err := ulid.ParseStrict(strings.ToUpper(id))
+	if err != nil {
+		return time.Time{}
+	}
+	return ulid.Time(u.Time()).UTC()
+}
+
+var namePatternPattern = regexp.MustCompile(`^[a-z0-9*-]{1,63}$`)
+
+// ValidNamePattern tells whether s can match names, with * for any run of
+// characters.
+func ValidNamePattern(s string) bool { return namePatternPattern.MatchString(s) }
+
 // ValidName tells whether s can name a target, a role or a parameter holder.
 func ValidName(s string) bool { return namePattern.MatchString(s) }

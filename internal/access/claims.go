@@ -1,0 +1,78 @@
+package access
+
+import (
+	"context"
+	"slices"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/store"
+)
+
+// claim enters a credential into the set that uses a shared object. While the
+// release of the last one is unconfirmed, nobody enters.
+func (a *Access) claim(ctx context.Context, h domain.Handle) error {
+	if h.Shared == "" {
+		return nil
+	}
+	return a.store.WithClaim(h.Target, h.Shared, func(tx *store.ClaimTx) error {
+		c, err := tx.Get(ctx)
+		if err != nil {
+			return err
+		}
+		if c.Releasing != "" {
+			return fault.New(fault.Conflict, fault.CodeBusy,
+				"busy: the same access is being withdrawn at the target right now; try again shortly", nil).
+				With("poll_after_seconds", 5)
+		}
+		if slices.Contains(c.Holders, h.Credential) {
+			return nil
+		}
+		c.Key = h.Shared
+		c.Holders = append(c.Holders, h.Credential)
+		return tx.Put(ctx, c)
+	})
+}
+
+// release takes a credential out of the set and tells whether the target has
+// to be called: only for the last one.
+func (a *Access) release(ctx context.Context, c domain.Credential) (last bool, err error) {
+	if c.Handle.Shared == "" {
+		return true, nil
+	}
+	err = a.store.WithClaim(c.Handle.Target, c.Handle.Shared, func(tx *store.ClaimTx) error {
+		cl, err := tx.Get(ctx)
+		if err != nil {
+			return err
+		}
+		others := slices.DeleteFunc(slices.Clone(cl.Holders), func(id domain.CredentialID) bool { return id == c.ID })
+		switch {
+		case cl.Releasing == c.ID:
+			last = true
+			return nil
+		case cl.Releasing != "":
+			return nil // somebody else's release covers the object
+		case len(others) > 0:
+			cl.Holders = others
+			return tx.Put(ctx, cl)
+		}
+		last = true
+		cl.Key, cl.Holders, cl.Releasing = c.Handle.Shared, nil, c.ID
+		return tx.Put(ctx, cl)
+	})
+	return last, err
+}
+
+// released says that the target confirmed the release.
+func (a *Access) released(ctx context.Context, c domain.Credential) error {
+	return a.store.WithClaim(c.Handle.Target, c.Handle.Shared, func(tx *store.ClaimTx) error {
+		cl, err := tx.Get(ctx)
+		if err != nil {
+			return err
+		}
+		if cl.Releasing == c.ID {
+			cl.Releasing = ""
+		}
+		return tx.Put(ctx, cl)
+	})
+}

@@ -1,0 +1,347 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+)
+
+// CredsAsk is a read of creds/:role.
+type CredsAsk struct {
+	Ask
+	RequestID string
+	Compose   bool // single-line composites too
+}
+
+// Answer is a credential with its lease.
+type Answer struct {
+	Data    map[string]any
+	Lease   LeaseData
+	TTL     time.Duration // whole seconds; the lease is not renewable
+	WrapTTL time.Duration // the role forces wrapping; 0 = it does not
+}
+
+// Creds yields a credential under the caller's grant, or says what is missing.
+// It never piles up requests or credentials, however often it is called.
+func (a *Access) Creds(ctx context.Context, c Caller, roleName string, ask CredsAsk) (*Answer, error) {
+	who, err := a.actor(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	role, err := a.eligibleRole(ctx, who, roleName)
+	if err != nil {
+		return nil, err
+	}
+	found, err := a.find(ctx, who, role, ask)
+	if err != nil {
+		return nil, err
+	}
+	if role.AutoApprove && ask.RequestID == "" && !a.outlasts(found, role) {
+		return a.issueFresh(ctx, who, role, ask)
+	}
+	if found.grant != nil {
+		return a.issue(ctx, who, role, *found.grant, ask)
+	}
+	if found.request == nil && role.AutoRequest && ask.RequestID == "" && found.mayAsk(role, a.now()) {
+		r, _, err := a.file(ctx, who, role, ask.Ask, filing{byRead: true})
+		if err != nil {
+			return nil, err
+		}
+		found.request = r
+	}
+	return nil, a.noGrant(role, found)
+}
+
+// outlasts tells whether a grant of a role that approves by itself may take
+// another issue: it has a full lease left, or it still shares its credential.
+// One with less takes none, so that no job inherits another's last minute.
+func (a *Access) outlasts(f finding, role domain.Role) bool {
+	switch {
+	case f.grant == nil:
+		return false
+	case f.grant.State == domain.Scheduled, a.keeps(f.grant.ID):
+		return true
+	}
+	return f.grant.WindowEnd.Sub(a.now()) >= fullLease(role)
+}
+
+// keeps tells whether memory holds a credential of the request for its next
+// reader: a shared one, or one that is being prepared.
+func (a *Access) keeps(id domain.RequestID) bool {
+	return a.reuse.has(id) || a.preparing.get(id) != nil
+}
+
+// fullLease is the lease that a role's credentials have by default.
+func fullLease(role domain.Role) time.Duration {
+	if role.LeaseTTL > 0 {
+		return role.LeaseTTL.Duration()
+	}
+	return role.TTL.Duration()
+}
+
+// finding is what a person has for a role.
+type finding struct {
+	grant   *domain.Request     // usable now
+	request *domain.Request     // the newest other one that is open
+	last    *domain.PersonEntry // the newest closed one
+	closed  *domain.Request     // the same, when it is not archived yet
+	asked   int                 // requests filed by reads in the last 24 h
+	perDay  int
+	cool    time.Duration
+}
+
+// find reads the person's record and their open requests for the role: two
+// reads when there is one grant, one read by id.
+func (a *Access) find(ctx context.Context, who actor, role domain.Role, ask CredsAsk) (finding, error) {
+	if ask.RequestID != "" {
+		return a.findByID(ctx, who, role, ask.RequestID)
+	}
+	rec, err := a.store.Person(ctx, who.person)
+	if err != nil {
+		return finding{}, err
+	}
+	cfg, err := a.store.Config(ctx)
+	if err != nil {
+		return finding{}, err
+	}
+	f := finding{cool: cfg.AutoRequestCooldown.Duration(), perDay: cfg.AutoRequestPerDay}
+	var grants []domain.Request
+	now := a.now()
+	for i := range rec.Entries {
+		e := rec.Entries[i]
+		if e.Role != role.Name {
+			continue
+		}
+		if e.Auto && now.Sub(e.At) < 24*time.Hour {
+			f.asked++
+		}
+		if e.Closed != "" {
+			f.last = &e
+			continue
+		}
+		if e.NoBar && e.Until.Sub(now) < fullLease(role) && !a.keeps(e.ID) {
+			continue // it would take no new issue: not worth a read
+		}
+		r, err := a.store.OpenRequest(ctx, e.ID)
+		if err != nil {
+			return f, err
+		}
+		if r == nil {
+			continue
+		}
+		switch seen := r.At(now); {
+		case usable(*r, now):
+			grants = append(grants, *r)
+		case seen.Terminal():
+			f.closed = r
+			f.last = &domain.PersonEntry{ID: r.ID, Role: r.Role, Closed: seen, At: closedAt(*r, now)}
+		default:
+			f.request = r
+		}
+	}
+	f.grant, err = choose(grants, ask.Params)
+	return f, err
+}
+
+func closedAt(r domain.Request, now time.Time) time.Time {
+	if r.Times.Closed.IsZero() {
+		return now
+	}
+	return r.Times.Closed
+}
+
+// usable tells whether a credential can be had under a request now.
+func usable(r domain.Request, now time.Time) bool {
+	seen := r.At(now)
+	return seen == domain.Active || seen == domain.Scheduled && r.FirstRead
+}
+
+func (a *Access) findByID(ctx context.Context, who actor, role domain.Role, id string) (finding, error) {
+	rid, err := domain.ParseRequestID(id)
+	if err != nil {
+		return finding{}, fault.New(fault.Invalid, fault.CodeInvalid, "invalid input: request_id: not a request id", nil)
+	}
+	r, err := a.store.OpenRequest(ctx, rid)
+	if err != nil {
+		return finding{}, err
+	}
+	if r == nil {
+		if r, err = a.store.Request(ctx, rid); err != nil {
+			return finding{}, err
+		}
+	}
+	if r == nil || r.Requester.Person != who.person || r.Role != role.Name {
+		return finding{}, nil
+	}
+	now := a.now()
+	f := finding{request: r}
+	switch {
+	case usable(*r, now):
+		return finding{grant: r}, nil
+	case r.At(now).Terminal():
+		f.closed = r
+		f.last = &domain.PersonEntry{ID: r.ID, Role: r.Role, Closed: r.At(now), At: closedAt(*r, now)}
+		f.request = nil
+	}
+	return f, nil
+}
+
+// choose picks the grant that a read means: the one with its parameters, of
+// several the one that ends last. Different parameters and none named is
+// ambiguous.
+func choose(grants []domain.Request, params map[string]string) (*domain.Request, error) {
+	if len(params) > 0 {
+		var same []domain.Request
+		for _, g := range grants {
+			if domain.ParamsHash(g.Params) == domain.ParamsHash(params) {
+				same = append(same, g)
+			}
+		}
+		grants = same
+	}
+	if len(grants) == 0 {
+		return nil, nil //nolint:nilnil // no grant is an ordinary answer
+	}
+	sort.Slice(grants, func(i, j int) bool { return grants[i].WindowEnd.After(grants[j].WindowEnd) })
+	for _, g := range grants[1:] {
+		if domain.ParamsHash(g.Params) != domain.ParamsHash(grants[0].Params) {
+			return nil, fault.New(fault.Conflict, fault.CodeAmbiguous,
+				"you have several active grants for this role with different parameters: pass request_id; list them: vault list pim/grants/mine", nil)
+		}
+	}
+	return &grants[0], nil
+}
+
+// mayAsk tells whether a read may file a request: not again after a refusal,
+// after an end only if the role says so, and not too often.
+func (f finding) mayAsk(role domain.Role, now time.Time) bool {
+	if f.asked >= f.perDay {
+		return false
+	}
+	if f.last == nil {
+		return true
+	}
+	switch f.last.Closed {
+	case domain.Ended, domain.Expired:
+		return role.AutoRequestAgain
+	case domain.Denied, domain.Revoked, domain.Cancelled, domain.Void:
+		return now.Sub(f.last.At) >= f.cool
+	case domain.Pending, domain.Scheduled, domain.Active:
+	}
+	return false
+}
+
+// noGrant is the answer of a read without a grant: what stands in the way, and
+// the exact command that comes next.
+func (a *Access) noGrant(role domain.Role, f finding) error {
+	now := a.now()
+	if r := f.request; r != nil {
+		return pendingFault(role, *r, now)
+	}
+	next := requestCommand(role)
+	if f.last == nil {
+		return fault.New(fault.Conflict, fault.CodeNoGrant, "no active grant: run: "+next, nil).
+			With("state", "none").With("role", role.Name).With("next", next)
+	}
+	var out *fault.Error
+	fresh := now.Sub(f.last.At) < max(f.cool, 0) || f.closed != nil && f.cool == 0
+	switch f.last.Closed {
+	case domain.Denied:
+		if fresh {
+			out = fault.New(fault.Denied, fault.CodeRequestDenied, fmt.Sprintf("access denied: request %s was denied; ask again: %s", f.last.ID, next), nil)
+		}
+	case domain.Revoked:
+		if fresh {
+			out = fault.New(fault.Denied, fault.CodeRevoked, fmt.Sprintf("access denied: request %s was revoked; ask again: %s", f.last.ID, next), nil)
+		}
+	case domain.Expired:
+		out = fault.New(fault.Conflict, fault.CodeExpired, fmt.Sprintf("no active grant: request %s expired undecided or unused; run: %s", f.last.ID, next), nil)
+	case domain.Cancelled:
+		out = fault.New(fault.Conflict, fault.CodeCancelled, fmt.Sprintf("no active grant: request %s was cancelled; run: %s", f.last.ID, next), nil)
+	case domain.Void:
+		out = fault.New(fault.Conflict, fault.CodeVoid, fmt.Sprintf("no active grant: request %s is void, since role, target or person changed; run: %s", f.last.ID, next), nil)
+	case domain.Ended, domain.Pending, domain.Scheduled, domain.Active:
+		out = fault.New(fault.Conflict, fault.CodeEnded, fmt.Sprintf("no active grant: the access of request %s has ended; run: %s", f.last.ID, next), nil)
+	}
+	if out == nil {
+		out = fault.New(fault.Conflict, fault.CodeNoGrant, "no active grant: run: "+next, nil)
+	}
+	return out.With("state", string(f.last.Closed)).With("request_id", string(f.last.ID)).
+		With("role", role.Name).With("next", next)
+}
+
+// pendingFault tells where an open request stands.
+func pendingFault(role domain.Role, r domain.Request, now time.Time) error {
+	next := "vault read pim/requests/" + string(r.ID)
+	if r.At(now) == domain.Scheduled {
+		return fault.New(fault.Conflict, fault.CodeScheduled,
+			fmt.Sprintf("no active grant: request %s is approved and starts at %s", r.ID, stamp(r.WindowStart)), nil).
+			With("state", string(domain.Scheduled)).With("request_id", string(r.ID)).With("role", role.Name).
+			With("expires_at", stamp(r.WindowEnd)).With("next", next).
+			With("poll_after_seconds", pollAfter(r.WindowStart.Sub(now)))
+	}
+	have := 0
+	for _, d := range r.Decisions {
+		if d.Verdict == domain.Approve {
+			have++
+		}
+	}
+	return fault.New(fault.Conflict, fault.CodePending,
+		fmt.Sprintf("approval pending: request %s has %d of %d approvals, waiting for %s until %s; see: %s",
+			r.ID, have, role.Approvals, waitingFor(role), stamp(r.ExpiresAt), next), nil).
+		With("state", string(domain.Pending)).With("request_id", string(r.ID)).With("role", role.Name).
+		With("approvals", map[string]any{"have": have, "need": role.Approvals}).
+		With("waiting_for", waitingFor(role)).With("expires_at", stamp(r.ExpiresAt)).
+		With("poll_after_seconds", 10).With("next", next)
+}
+
+func pollAfter(d time.Duration) int {
+	return int(min(max(d, time.Second), 10*time.Minute) / time.Second)
+}
+
+// waitingFor names who can decide: groups and entities as the role names them.
+func waitingFor(role domain.Role) string {
+	var out []string
+	for _, g := range role.ApproverGroups {
+		out = append(out, "group "+domain.Printable(g))
+	}
+	for _, e := range role.ApproverEntities {
+		out = append(out, domain.Printable(e))
+	}
+	return strings.Join(out, ", ")
+}
+
+// requestCommand is the ready command with exactly the fields that the role
+// requires.
+func requestCommand(role domain.Role) string {
+	var b strings.Builder
+	b.WriteString("vault write pim/request/" + role.Name)
+	if role.RequireJustification {
+		b.WriteString(` justification="why"`)
+	}
+	if role.RequireTicket {
+		b.WriteString(` ticket="number"`)
+	}
+	for _, name := range contract.SortedKeys(role.Params) {
+		if p := role.Params[name]; p.Required && p.Default == "" {
+			b.WriteString(" params=" + name + `="value"`)
+		}
+	}
+	if !role.RequireJustification && !role.RequireTicket && !strings.Contains(b.String(), "params=") {
+		return strings.Replace(b.String(), "vault write", "vault write -f", 1)
+	}
+	return b.String()
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}

@@ -1,0 +1,322 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/store"
+)
+
+// Decision is what an approver says.
+type Decision struct {
+	Verdict domain.Verdict
+	Comment string
+	Digest  string          // of what the approver saw; required to approve
+	TTL     *domain.Seconds // shortens the window
+}
+
+// Decide adds an approver's decision to a request. It binds to the digest of
+// exactly what was asked, under the role and target as they then were: a
+// difference makes the request void instead.
+func (a *Access) Decide(ctx context.Context, c Caller, id domain.RequestID, d Decision) (RequestView, error) {
+	who, err := a.actor(ctx, c)
+	if err != nil {
+		return RequestView{}, err
+	}
+	r, role, err := a.decidable(ctx, who, id)
+	if err != nil {
+		return RequestView{}, err
+	}
+	if err := checkDecision(d, *r, role); err != nil {
+		return RequestView{}, err
+	}
+	if err := a.free(ctx, scopeOf(*r)); err != nil {
+		return RequestView{}, err
+	}
+	if err := a.free(ctx, domain.Scope{Person: who.person, Entity: who.ID}); err != nil {
+		return RequestView{}, err
+	}
+	next, err := a.decide(ctx, who, role, *r, d)
+	if err != nil {
+		return RequestView{}, err
+	}
+	a.reaper.nudge()
+	return a.view(ctx, *next, who)
+}
+
+// decidable finds a pending request for somebody who can decide on it. Who
+// cannot is told no more than of an unknown id; the requester, who knows it,
+// is told why.
+func (a *Access) decidable(ctx context.Context, who actor, id domain.RequestID) (*domain.Request, domain.Role, error) {
+	var none domain.Role
+	r, err := a.store.Request(ctx, id)
+	if err != nil {
+		return nil, none, err
+	}
+	if r == nil {
+		return nil, none, errUnknown()
+	}
+	if r.Requester.Person == who.person || r.Requester.Entity == who.ID {
+		return nil, none, fault.New(fault.Denied, fault.CodeNotApprover,
+			"access denied: nobody decides on their own request", nil)
+	}
+	role, err := a.store.Role(ctx, r.Role)
+	if err != nil {
+		return nil, none, err
+	}
+	decided := hasDecided(*r, who)
+	if role == nil {
+		if !decided {
+			return nil, none, errUnknown()
+		}
+		return nil, none, fault.New(fault.Conflict, fault.CodeVoid, "the role of this request does not exist any more", nil)
+	}
+	m := role.Approver(who.Entity)
+	switch {
+	case !m.OK && !decided:
+		return nil, none, errUnknown()
+	case who.machine:
+		return nil, none, fault.New(fault.Denied, fault.CodeNotApprover,
+			"access denied: machines may request, but never decide", nil)
+	case r.At(a.now()) != domain.Pending:
+		return nil, none, errClosed(*r, r.At(a.now()))
+	case decided:
+		return nil, none, fault.New(fault.Conflict, fault.CodeAlreadyDecided, "you have already decided on this request", nil)
+	}
+	if len(m.Pin) > 0 {
+		if role, err = a.pin(ctx, role.Name, m.Pin); err != nil {
+			return nil, none, err
+		}
+	}
+	return r, *role, nil
+}
+
+func hasDecided(r domain.Request, who actor) bool {
+	for _, d := range r.Decisions {
+		if d.By.Person == who.person || d.By.Entity == who.ID {
+			return true
+		}
+	}
+	return false
+}
+
+func errClosed(r domain.Request, seen domain.RequestState) error {
+	return fault.Newf(fault.Conflict, fault.CodeNotPending, "the request is not pending: it is %s", seen).
+		With("state", string(seen)).With("request_id", string(r.ID))
+}
+
+func checkDecision(d Decision, r domain.Request, role domain.Role) error {
+	var p fault.Problems
+	switch d.Verdict {
+	case domain.Approve, domain.Deny:
+	default:
+		p.Add("decision", "must be approve or deny")
+	}
+	if why := domain.CheckText(d.Comment, domain.MaxComment); why != "" {
+		p.Add("comment", why)
+	}
+	if d.Digest == "" && d.Verdict == domain.Approve {
+		p.Add("digest", "is required to approve: it is in pim/approvals/"+string(r.ID))
+	}
+	if d.TTL != nil {
+		switch {
+		case *d.TTL <= 0:
+			p.Add("ttl", "must be longer than zero")
+		case *d.TTL > r.TTL:
+			p.Add("ttl", "can only shorten what was asked")
+		case *d.TTL < role.MinTTL:
+			p.Add("ttl", "is shorter than the role's min_ttl")
+		}
+	}
+	if err := p.Err(); err != nil {
+		return err
+	}
+	if d.Digest != "" && d.Digest != r.Digest {
+		return fault.New(fault.Conflict, fault.CodeDigest, "the digest is not that of this request: read it again before deciding", nil)
+	}
+	return nil
+}
+
+// decide reads the standing of everybody who decided before, then writes the
+// decision and what follows from it in one step.
+func (a *Access) decide(ctx context.Context, who actor, role domain.Role, r domain.Request, d Decision) (*domain.Request, error) {
+	sealed, err := a.sealedNow(ctx, r, role)
+	if err != nil {
+		return nil, err
+	}
+	before, err := a.standing(ctx, role, r.Decisions)
+	if err != nil {
+		return nil, err
+	}
+	requester, err := a.personNow(ctx, r.Requester.Entity)
+	if err != nil {
+		return nil, err
+	}
+	var out *domain.Request
+	void := false
+	err = a.store.WithRequest(r.ID, func(tx *store.RequestTx) error {
+		cur, err := a.load(ctx, tx, r.ID, &r)
+		if err != nil {
+			return err
+		}
+		now := a.now()
+		switch {
+		case cur == nil:
+			return errUnknown()
+		case cur.Rev != r.Rev && cur.At(now) != domain.Pending:
+			return errClosed(*cur, cur.At(now))
+		case cur.Rev != r.Rev:
+			return fault.New(fault.Conflict, fault.CodeBusy, "busy: somebody else decided at the same moment; read the request again", nil).
+				With("poll_after_seconds", 1)
+		case sealed != r.Digest || requester == "":
+			void = true
+			next, err := cur.Apply(domain.Event{Kind: domain.Voided, Reason: "role, target or person changed after the request was filed"}, now)
+			if err != nil {
+				return err
+			}
+			out = &next
+			return a.save(ctx, tx, next, "request voided")
+		}
+		next, err := decided(*cur, role, requester, before, who, d, a.now())
+		if err != nil {
+			return err
+		}
+		out = &next
+		return a.save(ctx, tx, next, "decision")
+	})
+	if err == nil && void {
+		err = errVoid()
+	}
+	return out, err
+}
+
+func errVoid() error {
+	return fault.New(fault.Conflict, fault.CodeVoid,
+		"the request is void: role, target or person changed after it was filed; it has to be filed again", nil)
+}
+
+// decided is the request after one more decision. Pure.
+func decided(r domain.Request, role domain.Role, requester domain.Person, before []domain.Standing, who actor, d Decision, now time.Time) (domain.Request, error) {
+	dec := domain.Decision{By: who.party(), Verdict: d.Verdict, Comment: d.Comment, Digest: r.Digest}
+	if d.TTL != nil {
+		dec.TTL = *d.TTL
+	}
+	next, err := r.Decide(dec, now)
+	switch {
+	case errors.Is(err, domain.ErrAlreadyDecided):
+		return r, fault.New(fault.Conflict, fault.CodeAlreadyDecided, "you have already decided on this request", nil)
+	case errors.Is(err, domain.ErrOwnRequest):
+		return r, fault.New(fault.Denied, fault.CodeNotApprover, "access denied: nobody decides on their own request", nil)
+	case errors.Is(err, domain.ErrNotPending):
+		return r, errClosed(r, r.At(now))
+	case err != nil:
+		return r, err
+	}
+	if d.Verdict == domain.Deny {
+		return next.Apply(domain.Event{Kind: domain.Refused, By: who.party()}, now)
+	}
+	entity := who.Entity
+	all := append(append([]domain.Standing(nil), before...), domain.Standing{
+		Decision: next.Decisions[len(next.Decisions)-1], Now: &entity, Person: who.person, Machine: who.machine,
+	})
+	outcome := domain.Evaluate(role, next.Requester, requester, all)
+	if !outcome.Met {
+		return next, nil
+	}
+	return next.Apply(next.Grant(outcome, now), now)
+}
+
+// sealedNow recomputes the digest under the role and target as they are now.
+func (a *Access) sealedNow(ctx context.Context, r domain.Request, role domain.Role) (string, error) {
+	target, err := a.store.Target(ctx, r.Target)
+	if err != nil {
+		return "", err
+	}
+	if target == nil || role.Target != r.Target {
+		return "", nil
+	}
+	return a.digest(r, role.Revision(), target.Revision(), r.Principal), nil
+}
+
+// personNow is the current person value of an entity; "" when the host does
+// not know it, it is disabled, or it has none.
+func (a *Access) personNow(ctx context.Context, entity string) (domain.Person, error) {
+	cfg, err := a.store.Config(ctx)
+	if err != nil {
+		return "", err
+	}
+	e, err := a.directory.Entity(ctx, entity, false)
+	if err != nil || e == nil || e.Disabled {
+		return "", err
+	}
+	p, _ := domain.PersonOf(*e, cfg.PersonKey)
+	return p, nil
+}
+
+// Cancel withdraws a request, or gives an active grant back. Doing it twice
+// changes nothing.
+func (a *Access) Cancel(ctx context.Context, c Caller, id domain.RequestID) (RequestView, error) {
+	who, err := a.actor(ctx, c)
+	if err != nil {
+		return RequestView{}, err
+	}
+	var out *domain.Request
+	err = a.store.WithRequest(id, func(tx *store.RequestTx) error {
+		r, err := a.load(ctx, tx, id, nil)
+		if err != nil {
+			return err
+		}
+		if r == nil {
+			if r, err = a.store.Request(ctx, id); err != nil {
+				return err
+			}
+		}
+		if r == nil || r.Requester.Person != who.person {
+			return errUnknown()
+		}
+		out = r
+		ev := domain.Event{Kind: domain.Withdrawn, By: who.party()}
+		switch r.At(a.now()) {
+		case domain.Pending, domain.Scheduled:
+		case domain.Active:
+			ev.Kind = domain.GivenBack
+		case domain.Ended, domain.Denied, domain.Cancelled, domain.Expired, domain.Revoked, domain.Void:
+			return nil
+		}
+		cur, err := a.settleTime(*r)
+		if err != nil {
+			return err
+		}
+		next, err := cur.Apply(ev, a.now())
+		if err != nil {
+			return err
+		}
+		out = &next
+		return a.save(ctx, tx, next, "cancelled")
+	})
+	if err != nil {
+		return RequestView{}, err
+	}
+	a.reaper.nudge()
+	return a.view(ctx, *out, who)
+}
+
+// settleTime applies what time alone has brought, so that an event meets the
+// state that everybody sees.
+func (a *Access) settleTime(r domain.Request) (domain.Request, error) {
+	now := a.now()
+	for {
+		ev, due := r.Due(now)
+		if !due {
+			return r, nil
+		}
+		next, err := r.Apply(domain.Event{Kind: ev}, now)
+		if err != nil {
+			return r, err
+		}
+		r = next
+	}
+}

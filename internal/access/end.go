@@ -1,0 +1,398 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/store"
+)
+
+// flights knows what is being issued and ended by this process, so that one
+// credential is never worked on from two sides.
+type flights struct {
+	mu      sync.Mutex
+	issuing map[domain.CredentialID]*flight
+	ending  map[domain.CredentialID]*flight
+}
+
+type flight struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error
+}
+
+func newFlights() *flights {
+	return &flights{issuing: map[domain.CredentialID]*flight{}, ending: map[domain.CredentialID]*flight{}}
+}
+
+// issue notes an issue that starts; land must be called when the provider has
+// returned.
+func (f *flights) issue(id domain.CredentialID, cancel context.CancelFunc) (land func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fl := &flight{cancel: cancel, done: make(chan struct{})}
+	f.issuing[id] = fl
+	return sync.OnceFunc(func() {
+		f.mu.Lock()
+		delete(f.issuing, id)
+		f.mu.Unlock()
+		close(fl.done)
+	})
+}
+
+// grounded cancels an issue in flight and waits until the provider returned: a
+// revocation must not overtake what it revokes.
+func (f *flights) grounded(ctx context.Context, id domain.CredentialID) error {
+	f.mu.Lock()
+	fl := f.issuing[id]
+	f.mu.Unlock()
+	if fl == nil {
+		return nil
+	}
+	fl.cancel()
+	select {
+	case <-fl.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// busy tells whether this process is issuing a credential right now.
+func (f *flights) busy(id domain.CredentialID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.issuing[id] != nil
+}
+
+// end starts ending a credential, or joins whoever is already at it.
+func (f *flights) end(ctx context.Context, id domain.CredentialID, do func() error) error {
+	f.mu.Lock()
+	if fl, ok := f.ending[id]; ok {
+		f.mu.Unlock()
+		select {
+		case <-fl.done:
+			return fl.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	fl := &flight{done: make(chan struct{})}
+	f.ending[id] = fl
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		delete(f.ending, id)
+		f.mu.Unlock()
+		close(fl.done)
+	}()
+	fl.err = errors.New("the revocation did not finish")
+	fl.err = do()
+	return fl.err
+}
+
+// finish ends one credential at its target: on record first, then there, then
+// on record again. It is idempotent, and its error means that the access may
+// still exist.
+func (a *Access) finish(ctx context.Context, id domain.RequestID, cred domain.CredentialID, why string) error {
+	return a.flights.end(ctx, cred, func() error {
+		ctx, cancel := context.WithTimeout(ctx, callBudget)
+		defer cancel()
+		c, todo, err := a.intendEnd(ctx, id, cred, why)
+		if err != nil || !todo {
+			return err
+		}
+		a.reuse.drop(id, cred)
+		if err := a.flights.grounded(ctx, cred); err != nil {
+			return err
+		}
+		// What was issued meanwhile may have named more: read the handle again.
+		if c, err = a.handleOf(ctx, id, c); err != nil {
+			return err
+		}
+		ended, err := a.revokeAt(ctx, id, c)
+		return a.settleEnd(ctx, id, c, ended, err)
+	})
+}
+
+// intendEnd writes down that a credential is to end. todo is false when
+// nothing is left to do at the target now.
+func (a *Access) intendEnd(ctx context.Context, id domain.RequestID, cred domain.CredentialID, why string) (out domain.Credential, todo bool, err error) {
+	err = a.store.WithRequest(id, func(tx *store.RequestTx) error {
+		r, err := a.load(ctx, tx, id, nil)
+		if err != nil {
+			return err
+		}
+		if r == nil {
+			return domain.ErrNoCredential
+		}
+		c, ok := r.Credential(cred)
+		if !ok {
+			return domain.ErrNoCredential
+		}
+		out = c
+		switch c.State {
+		case domain.CredGone:
+			return nil
+		case domain.CredEnded:
+			todo = !a.now().Before(c.Due)
+			return nil
+		case domain.CredRevoking, domain.CredUndoing:
+			todo = true
+			return nil
+		case domain.CredIssuing, domain.CredActive:
+		}
+		next, err := r.ApplyCredential(cred, domain.CredEndAsked, why, a.now())
+		if err != nil {
+			return err
+		}
+		todo = true
+		out, _ = next.Credential(cred)
+		return a.save(ctx, tx, next, "end intended")
+	})
+	return out, todo, err
+}
+
+func (a *Access) handleOf(ctx context.Context, id domain.RequestID, c domain.Credential) (domain.Credential, error) {
+	err := a.store.WithRequest(id, func(tx *store.RequestTx) error {
+		r, err := a.load(ctx, tx, id, nil)
+		if err != nil || r == nil {
+			return err
+		}
+		if again, ok := r.Credential(c.ID); ok {
+			c = again
+		}
+		return nil
+	})
+	return c, err
+}
+
+// revokeAt calls the target, unless another credential still uses the shared
+// object.
+func (a *Access) revokeAt(ctx context.Context, id domain.RequestID, c domain.Credential) (contract.Ended, error) {
+	last, err := a.release(ctx, c)
+	if err != nil {
+		return contract.Ended{}, err
+	}
+	if !last {
+		return contract.Gone(), nil
+	}
+	ended, err := a.revokeHandle(ctx, c.Handle)
+	if err != nil {
+		return ended, err
+	}
+	if c.Handle.Shared != "" {
+		if err := a.released(ctx, c); err != nil {
+			return ended, err
+		}
+	}
+	return a.lookTwice(c, ended), nil
+}
+
+func (a *Access) revokeHandle(ctx context.Context, h domain.Handle) (contract.Ended, error) {
+	p, err := a.providers.of(ctx, h.Target)
+	if err != nil {
+		return contract.Ended{}, err
+	}
+	if h.Place != "" && p.target.Place != "" && h.Place != p.target.Place {
+		return contract.Ended{}, contract.PlaceError("revoke")
+	}
+	a.step("before provider revoke")
+	ended, err := p.Revoke(ctx, h)
+	a.step("after provider revoke")
+	return ended, err
+}
+
+// lookTwice keeps an undone credential in sight a little longer: a call that
+// was given up, or a process that was thought dead, may still have landed.
+func (a *Access) lookTwice(c domain.Credential, ended contract.Ended) contract.Ended {
+	again := c.Planned.Add(secondLook)
+	if c.State != domain.CredUndoing || !ended.Done() || !a.now().Before(again) {
+		return ended
+	}
+	ended.Rest, ended.Again = c.Handle, again
+	return ended
+}
+
+// settleEnd writes down what the target said.
+func (a *Access) settleEnd(ctx context.Context, id domain.RequestID, c domain.Credential, ended contract.Ended, failed error) error {
+	// The outcome is written even if the caller gave up: it is already true.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoBudget)
+	defer cancel()
+	err := a.store.WithRequest(id, func(tx *store.RequestTx) error {
+		r, err := a.load(ctx, tx, id, nil)
+		if err != nil {
+			return err
+		}
+		if r == nil {
+			return nil // archived by somebody who saw the same end
+		}
+		now := a.now()
+		next, err := afterEnd(*r, c.ID, ended, failed, now)
+		if err != nil {
+			return err
+		}
+		return a.save(ctx, tx, next, "end settled")
+	})
+	if failed != nil {
+		a.log.Warn("ending a credential failed; it is tried again", "request", string(id), "credential", string(c.ID),
+			"attempt", c.Attempts+1, "code", codeOf(failed))
+		return failed
+	}
+	return err
+}
+
+// afterEnd is the record after a revocation. Pure.
+func afterEnd(r domain.Request, id domain.CredentialID, ended contract.Ended, failed error, now time.Time) (domain.Request, error) {
+	if failed != nil {
+		return r.Edit(id, func(c *domain.Credential) {
+			c.Attempts++
+			c.Problem = codeOf(failed)
+			c.Due = now.Add(backoff(c.Attempts))
+		})
+	}
+	ev := domain.CredConfirmed
+	if !ended.Done() {
+		ev = domain.CredAccessOff
+	}
+	next, err := r.ApplyCredential(id, ev, "", now)
+	if err != nil {
+		return r, err
+	}
+	return next.Edit(id, func(c *domain.Credential) {
+		if ended.RefusedAfter > 0 {
+			c.RefusedAfter = ended.RefusedAfter.Milliseconds()
+		}
+		if ev == domain.CredAccessOff {
+			c.Handle, c.Due = ended.Rest, ended.Again
+			return
+		}
+		c.Handle.Data = nil // nothing is left that it could name
+	})
+}
+
+// backoff is when a failed revocation is tried again: 10 s doubling to 10 min,
+// half of it random, for ever.
+func backoff(attempt int) time.Duration {
+	d := 10 * time.Second
+	for i := 1; i < attempt && d < 10*time.Minute; i++ {
+		d *= 2
+	}
+	d = min(d, 10*time.Minute)
+	return d/2 + rand.N(d/2) //nolint:gosec // spreads load; nothing is decided on it
+}
+
+func codeOf(err error) string {
+	var pe *contract.Error
+	if errors.As(err, &pe) && pe.Code != "" {
+		return pe.Code
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "timeout"
+	}
+	return "error"
+}
+
+// LeaseData is what a lease carries, strings only: all that a revocation needs
+// when everything else is gone.
+type LeaseData struct {
+	Request    domain.RequestID
+	Credential domain.CredentialID
+	Nonce      string
+	Handle     domain.Handle
+}
+
+// LeaseEnded ends what a lease gave. The host calls it at the lease's end, and
+// again after an error. It works after the role is gone, on a new process,
+// without an entity.
+func (a *Access) LeaseEnded(ctx context.Context, d LeaseData) error {
+	last, err := a.dropNonce(ctx, d)
+	switch {
+	case errors.Is(err, domain.ErrNoCredential), errors.Is(err, store.ErrNewer):
+		// No record to go by: the lease itself names what to end.
+		return a.orphanEnd(ctx, d)
+	case err != nil:
+		return err
+	case !last:
+		return nil
+	}
+	err = a.finish(ctx, d.Request, d.Credential, "its lease ended")
+	if errors.Is(err, domain.ErrNoCredential) {
+		return a.orphanEnd(ctx, d)
+	}
+	return err
+}
+
+// orphanEnd revokes by the lease's own handle, when the record is archived or
+// unreadable.
+func (a *Access) orphanEnd(ctx context.Context, d LeaseData) error {
+	r, err := a.store.Request(ctx, d.Request)
+	if err == nil && r != nil && r.Finished() {
+		return nil // archived: the target confirmed it long ago
+	}
+	ctx, cancel := context.WithTimeout(ctx, callBudget)
+	defer cancel()
+	_, err = a.revokeHandle(ctx, d.Handle)
+	return err
+}
+
+// dropNonce takes one lease off a credential and tells whether it was the
+// last.
+func (a *Access) dropNonce(ctx context.Context, d LeaseData) (last bool, err error) {
+	err = a.store.WithRequest(d.Request, func(tx *store.RequestTx) error {
+		r, err := a.load(ctx, tx, d.Request, nil)
+		if err != nil {
+			return err
+		}
+		if r == nil {
+			return domain.ErrNoCredential
+		}
+		c, ok := r.Credential(d.Credential)
+		if !ok {
+			return domain.ErrNoCredential
+		}
+		now := a.now()
+		left := make([]domain.Nonce, 0, len(c.Nonces))
+		for _, n := range c.Nonces {
+			if n.ID != d.Nonce && now.Before(n.Until) {
+				left = append(left, n)
+			}
+		}
+		if len(left) == 0 || c.State != domain.CredActive {
+			last = true
+			return nil
+		}
+		next, err := r.Edit(c.ID, func(c *domain.Credential) { c.Nonces = left })
+		if err != nil {
+			return err
+		}
+		return a.save(ctx, tx, next, "nonce dropped")
+	})
+	return last, err
+}
+
+// providerFault turns a failure at a target into what the caller may know. The
+// target's own words never get out.
+func providerFault(err error) error {
+	var pe *contract.Error
+	var fe *fault.Error
+	switch {
+	case errors.As(err, &fe):
+		return err
+	case errors.Is(err, contract.ErrPlace):
+		return fault.New(fault.Conflict, fault.CodePlace, "the target is another place than the one it is pinned to; nothing was done there", err)
+	case errors.As(err, &pe) && pe.Refused:
+		return fault.New(fault.Conflict, fault.CodeTarget, "the target refused: "+pe.Error(), err)
+	case errors.As(err, &pe):
+		return fault.New(fault.Upstream, fault.CodeUpstream, "the target failed: "+pe.Error(), err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fault.New(fault.Upstream, fault.CodeUpstream, "the target did not answer in time", err)
+	}
+	return fault.New(fault.Upstream, fault.CodeUpstream, "the target failed; see the log of the plugin", err)
+}

@@ -1,0 +1,125 @@
+package access
+
+import (
+	"context"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/store"
+)
+
+// holds are in memory on the writable node, so that asking costs nothing.
+// Until they are loaded after a start, whoever asks waits for them: no hold is
+// ever overlooked.
+type holds struct {
+	store *store.Store
+
+	mu     sync.Mutex
+	loaded bool
+	byID   map[string]domain.Hold
+}
+
+func newHolds(s *store.Store) *holds { return &holds{store: s, byID: map[string]domain.Hold{}} }
+
+func (h *holds) load(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.loaded {
+		return nil
+	}
+	list, err := h.store.Holds(ctx)
+	if err != nil {
+		return err
+	}
+	for _, x := range list {
+		h.byID[x.ID] = x
+	}
+	h.loaded = true
+	return nil
+}
+
+// covering returns the hold that blocks something, if any.
+func (h *holds) covering(ctx context.Context, s domain.Scope, now time.Time) (*domain.Hold, error) {
+	if err := h.load(ctx); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, x := range h.byID {
+		if x.Covers(s, now) {
+			return &x, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // no hold is the ordinary answer
+}
+
+// set puts a hold in force, in memory only after it is on record.
+func (h *holds) set(ctx context.Context, x domain.Hold) error {
+	if err := h.load(ctx); err != nil {
+		return err
+	}
+	if err := h.store.PutHold(ctx, x); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.byID[x.ID] = x
+	return nil
+}
+
+func (h *holds) lift(ctx context.Context, id string) error {
+	if err := h.store.DeleteHold(ctx, id); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.byID, id)
+	return nil
+}
+
+func (h *holds) list(ctx context.Context) ([]domain.Hold, error) {
+	if err := h.load(ctx); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := make([]domain.Hold, 0, len(h.byID))
+	for _, x := range h.byID {
+		out = append(out, x)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
+	return out, nil
+}
+
+func (h *holds) get(ctx context.Context, id string) (*domain.Hold, error) {
+	if err := h.load(ctx); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if x, ok := h.byID[id]; ok {
+		return &x, nil
+	}
+	return nil, nil //nolint:nilnil // no hold is the ordinary answer
+}
+
+// free refuses whatever a hold blocks.
+func (a *Access) free(ctx context.Context, s domain.Scope) error {
+	h, err := a.holds.covering(ctx, s, a.now())
+	if err != nil || h == nil {
+		return err
+	}
+	return fault.New(fault.Denied, fault.CodeHeld,
+		"access denied: a hold is in force for this "+string(h.Kind)+"; a security officer can lift it", nil).
+		With("hold_id", h.ID)
+}
+
+// scopeOf is what holds are compared with for a request.
+func scopeOf(r domain.Request) domain.Scope {
+	return domain.Scope{
+		Person: r.Requester.Person, Entity: r.Requester.Entity, Role: r.Role, Target: r.Target, Ticket: r.Ticket,
+	}
+}

@@ -1,0 +1,309 @@
+package access
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
+)
+
+// Kill is one pull of the kill switch.
+type Kill struct {
+	Kind   domain.HoldKind
+	Value  string // entity id, role, target or ticket; "" for all
+	Reason string
+	Hold   *domain.Seconds // life of the hold; nil = the default, 0 = none
+}
+
+// JobView is how far a pull of the kill switch has come.
+type JobView struct {
+	Job      domain.Job
+	Requests int
+	Marked   int
+	Live     int // credentials that may still give access
+	Gone     int
+	Outcome  []CredentialOutcome
+}
+
+// CredentialOutcome is what became of one credential.
+type CredentialOutcome struct {
+	Request    domain.RequestID
+	Credential domain.CredentialID
+	State      domain.CredentialState
+	Problem    string
+}
+
+// Kill first writes a hold, so that nothing new gets through, then ends
+// everything the selector covers in the background. It answers at once.
+func (a *Access) Kill(ctx context.Context, c Caller, k Kill) (JobView, error) {
+	by := a.namedCaller(ctx, c)
+	id, err := a.newID()
+	if err != nil {
+		return JobView{}, err
+	}
+	sel, err := a.selector(ctx, k, by)
+	if err != nil {
+		return JobView{}, err
+	}
+	job := domain.Job{ID: id, Selector: sel, Reason: k.Reason, At: a.now()}
+	cfg, err := a.store.Config(ctx)
+	if err != nil {
+		return JobView{}, err
+	}
+	hold := cfg.HoldTTL
+	if k.Hold != nil {
+		hold = *k.Hold
+	}
+	if hold > 0 {
+		h := sel
+		h.Until = a.now().Add(hold.Duration())
+		if err := a.holds.set(ctx, h); err != nil {
+			return JobView{}, err
+		}
+		job.HoldID = h.ID
+	}
+	if err := a.indexed(ctx); err != nil {
+		return JobView{}, err
+	}
+	now := a.now()
+	for _, r := range a.index.pick(nil) {
+		if sel.Covers(domain.Scope{Person: r.person, Entity: r.entity, Role: r.role, Target: r.target, Ticket: r.ticket}, now) {
+			job.Requests = append(job.Requests, r.id)
+		}
+	}
+	if err := a.store.PutJob(ctx, job); err != nil {
+		return JobView{}, err
+	}
+	a.background.Add(1)
+	go func() {
+		defer a.background.Done()
+		defer a.recovered("kill switch")
+		a.carryOutKill(context.WithoutCancel(ctx), job, by)
+	}()
+	return JobView{Job: job, Requests: len(job.Requests)}, nil
+}
+
+// selector turns what was asked into the hold that would cover it.
+func (a *Access) selector(ctx context.Context, k Kill, by domain.Party) (domain.Hold, error) {
+	id, err := a.newID()
+	if err != nil {
+		return domain.Hold{}, err
+	}
+	h := domain.Hold{ID: id, Kind: k.Kind, Value: k.Value, Reason: k.Reason, By: by.Name, ByWho: by.Entity, Set: a.now()}
+	if k.Kind != domain.HoldPerson {
+		return h, nil
+	}
+	e, err := a.directory.Entity(ctx, k.Value, false)
+	if err != nil {
+		return h, err
+	}
+	if e != nil { // an entity the host forgot is still held by its id
+		cfg, err := a.store.Config(ctx)
+		if err != nil {
+			return h, err
+		}
+		h.Person, _ = domain.PersonOf(*e, cfg.PersonKey)
+	}
+	return h, nil
+}
+
+// carryOutKill marks every request first, which stops issues in flight, then
+// ends credentials in parallel. What fails is tried again by the reaper for
+// ever.
+func (a *Access) carryOutKill(ctx context.Context, job domain.Job, by domain.Party) {
+	why := "revoked"
+	if job.Reason != "" {
+		why = job.Reason
+	}
+	a.parallel(job.Requests, func(id domain.RequestID) {
+		if err := a.endRequest(ctx, id, by, why); err != nil {
+			a.log.Warn("the kill switch could not mark a request; it is tried again", "request", string(id), "code", codeOf(err))
+			a.index.postpone(id, a.now())
+		}
+	})
+	job.Marked = true
+	if err := a.store.PutJob(ctx, job); err != nil {
+		a.log.Warn("the outcome of a kill switch could not be written", "code", codeOf(err))
+	}
+	a.parallel(job.Requests, func(id domain.RequestID) {
+		if err := a.tend(ctx, id); err != nil {
+			a.log.Warn("the kill switch left a request to the reaper", "request", string(id), "code", codeOf(err))
+		}
+	})
+}
+
+func (a *Access) parallel(ids []domain.RequestID, do func(domain.RequestID)) {
+	work := make(chan domain.RequestID)
+	var wg sync.WaitGroup
+	for range min(reapWorkers, len(ids)) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			defer a.recovered("worker")
+			for id := range work {
+				do(id)
+			}
+		}()
+	}
+	for _, id := range ids {
+		work <- id
+	}
+	close(work)
+	wg.Wait()
+}
+
+// indexed waits until every open request is known.
+func (a *Access) indexed(ctx context.Context) error {
+	select {
+	case <-a.index.ready:
+		return nil
+	default:
+	}
+	a.reaper.nudge()
+	select {
+	case <-a.index.ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-a.clock.After(10 * time.Second):
+		return fault.New(fault.Conflict, fault.CodeBusy, "busy: the index is still being rebuilt after a start; try again shortly", nil).
+			With("poll_after_seconds", 5)
+	}
+}
+
+// namedCaller is who acts on a path that ACL alone guards: maybe nobody the
+// host knows, like a root token.
+func (a *Access) namedCaller(ctx context.Context, c Caller) domain.Party {
+	if c.EntityID == "" {
+		return domain.Party{Name: "a token without identity"}
+	}
+	p := domain.Party{Entity: c.EntityID}
+	if e, err := a.directory.Entity(ctx, c.EntityID, false); err == nil && e != nil {
+		p.Name = displayName(*e)
+		if cfg, err := a.store.Config(ctx); err == nil {
+			p.Person, _ = domain.PersonOf(*e, cfg.PersonKey)
+		}
+	}
+	return p
+}
+
+// KillJob tells how far a pull of the kill switch has come, credential by
+// credential. nil = no such job.
+func (a *Access) KillJob(ctx context.Context, id string) (*JobView, error) {
+	if !domain.ValidID(id) {
+		return nil, nil //nolint:nilnil // unknown
+	}
+	job, err := a.store.Job(ctx, id)
+	if err != nil || job == nil {
+		return nil, err
+	}
+	v := &JobView{Job: *job, Requests: len(job.Requests)}
+	for _, rid := range job.Requests {
+		r, err := a.store.Request(ctx, rid)
+		if err != nil {
+			return nil, err
+		}
+		if r == nil {
+			continue // retention is over: it was finished long ago
+		}
+		if r.State.Terminal() {
+			v.Marked++
+		}
+		for _, c := range r.Credentials {
+			if c.State.MayExist() {
+				v.Live++
+			} else {
+				v.Gone++
+			}
+			if len(v.Outcome) < maxOutcome {
+				v.Outcome = append(v.Outcome, CredentialOutcome{Request: rid, Credential: c.ID, State: c.State, Problem: c.Problem})
+			}
+		}
+	}
+	return v, nil
+}
+
+const maxOutcome = 1000
+
+// RevokeGrant ends one grant, for its requester and for those who could
+// approve it.
+func (a *Access) RevokeGrant(ctx context.Context, c Caller, id domain.RequestID, reason string) (RequestView, error) {
+	who, err := a.actor(ctx, c)
+	if err != nil {
+		return RequestView{}, err
+	}
+	if why := domain.CheckText(reason, domain.MaxComment); why != "" {
+		return RequestView{}, fault.New(fault.Invalid, fault.CodeInvalid, "invalid input: reason: "+why, nil)
+	}
+	r, err := a.visible(ctx, who, id)
+	if err != nil {
+		return RequestView{}, err
+	}
+	mine := r.Requester.Person == who.person
+	if !mine && !a.couldApprove(ctx, who, r.Role) {
+		return RequestView{}, errUnknown()
+	}
+	if !r.At(a.now()).Terminal() {
+		if reason == "" {
+			reason = "revoked"
+		}
+		if err := a.endRequest(ctx, id, who.party(), reason); err != nil {
+			return RequestView{}, err
+		}
+	}
+	// End it at the target now; what fails goes on in the reaper.
+	if err := a.tend(ctx, id); err != nil {
+		a.log.Warn("ending a grant is left to the reaper", "request", string(id), "code", codeOf(err))
+	}
+	again, err := a.store.Request(ctx, id)
+	if err != nil || again == nil {
+		return RequestView{}, err
+	}
+	return a.view(ctx, *again, who)
+}
+
+// Holds lists the holds in force and those that ran out but were not lifted.
+func (a *Access) Holds(ctx context.Context) ([]domain.Hold, error) { return a.holds.list(ctx) }
+
+// Hold reads one hold; nil = none.
+func (a *Access) Hold(ctx context.Context, id string) (*domain.Hold, error) {
+	return a.holds.get(ctx, id)
+}
+
+// SetHold blocks a person, role, target or ticket until a time or until it is
+// lifted.
+func (a *Access) SetHold(ctx context.Context, c Caller, k Kill) (domain.Hold, error) {
+	h, err := a.selector(ctx, k, a.namedCaller(ctx, c))
+	if err != nil {
+		return h, err
+	}
+	if k.Hold != nil && *k.Hold > 0 {
+		h.Until = a.now().Add(k.Hold.Duration())
+	}
+	return h, a.holds.set(ctx, h)
+}
+
+// LiftHold removes a hold; not by the person held. Lifting an unknown one
+// changes nothing.
+func (a *Access) LiftHold(ctx context.Context, c Caller, id string) error {
+	h, err := a.holds.get(ctx, id)
+	if err != nil || h == nil {
+		return err
+	}
+	by := a.namedCaller(ctx, c)
+	if h.Kind == domain.HoldPerson && by.Entity != "" && (by.Entity == h.Value || by.Person != "" && by.Person == h.Person) {
+		return fault.New(fault.Denied, fault.CodeHeld, "access denied: a hold is not lifted by the person held", nil)
+	}
+	return a.holds.lift(ctx, id)
+}
+
+// waitChange waits until a request changes, ctx ends or the time is over.
+func (a *Access) waitChange(ctx context.Context, ch <-chan struct{}, d time.Duration) {
+	select {
+	case <-ch:
+	case <-ctx.Done():
+	case <-a.clock.After(d):
+	}
+}

@@ -1,0 +1,405 @@
+package access
+
+import (
+	"context"
+
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+)
+
+// Live says what a security edit does to live credentials.
+type Live string
+
+// The answers to live=.
+const (
+	LiveUnsaid Live = ""
+	LiveKeep   Live = "keep"
+	LiveRevoke Live = "revoke"
+)
+
+// EditOptions go with every edit of a role or target.
+type EditOptions struct {
+	Live   Live
+	DryRun bool
+}
+
+// Effect says what an edit does, or would do.
+type Effect struct {
+	Created         bool
+	SecurityChanged []string // names of changed security fields
+	Voided          int      // open requests that become void
+	Live            int      // live credentials concerned
+	Revoked         bool
+}
+
+// RoleView is a role with everything computed about it.
+type RoleView struct {
+	Role       domain.Role
+	Fields     contract.Values
+	Type       string
+	Revocation domain.Revocation
+	Warnings   []string
+	Effect     Effect
+}
+
+// RoleEdit is a merge write: Core changes a copy of the core fields, Set and
+// Clear name provider fields.
+type RoleEdit struct {
+	Core  func(*domain.Role)
+	Set   contract.Values
+	Clear []string
+}
+
+// ReadRole reads a role; nil = none.
+func (a *Access) ReadRole(ctx context.Context, name string) (*RoleView, error) {
+	role, err := a.store.Role(ctx, name)
+	if err != nil || role == nil {
+		return nil, err
+	}
+	return a.roleView(ctx, *role)
+}
+
+func (a *Access) roleView(ctx context.Context, role domain.Role) (*RoleView, error) {
+	v := &RoleView{Role: role, Revocation: a.revocationOf(role, role.Target)}
+	t, err := a.store.Target(ctx, role.Target)
+	if err != nil {
+		return nil, err
+	}
+	if t != nil {
+		v.Type = t.Type
+		if d, ok := a.descriptors[t.Type]; ok {
+			v.Fields = fieldsOf(d, role.Fields)
+		}
+	}
+	v.Warnings = warnings(role, v.Revocation)
+	return v, nil
+}
+
+// RoleNames lists role names.
+func (a *Access) RoleNames(ctx context.Context, after string, limit int) ([]string, error) {
+	return a.store.Roles(ctx, after, limit)
+}
+
+// WriteRole changes the named fields of a role and validates the whole result.
+func (a *Access) WriteRole(ctx context.Context, c Caller, name string, e RoleEdit, o EditOptions) (*RoleView, error) {
+	if !domain.ValidName(name) {
+		return nil, errName("role")
+	}
+	if err := a.indexed(ctx); err != nil {
+		return nil, err
+	}
+	var out *RoleView
+	err := a.withRole(name, func(tx roleTx) error {
+		old, err := tx.Get(ctx)
+		if err != nil {
+			return err
+		}
+		next, err := a.editedRole(name, old, e)
+		if err != nil {
+			return err
+		}
+		return a.store.SharedTarget(next.Target, func() error {
+			report, err := a.checkRole(ctx, next)
+			if err != nil {
+				return err
+			}
+			eff, err := a.roleEffect(old, next, o)
+			if err != nil {
+				return err
+			}
+			if !o.DryRun && (eff.Created || !reflect.DeepEqual(*old, next)) {
+				if err := tx.Put(ctx, next); err != nil {
+					return err
+				}
+			}
+			if out, err = a.roleView(ctx, next); err == nil {
+				out.Effect = eff
+				out.Warnings = append(out.Warnings, report.Warnings...)
+			}
+			return err
+		})
+	})
+	if err == nil && !o.DryRun {
+		a.afterRoleEdit(ctx, c, name, out.Effect)
+	}
+	return out, err
+}
+
+func errName(what string) error {
+	return fault.Newf(fault.Invalid, fault.CodeInvalid,
+		"invalid input: name: a %s's name is 1 to 63 of a-z, 0-9 and -, and neither starts nor ends with -", what)
+}
+
+// editedRole merges an edit into a role, or into the defaults of a new one.
+func (a *Access) editedRole(name string, old *domain.Role, e RoleEdit) (domain.Role, error) {
+	var next domain.Role
+	if old != nil {
+		next = *old
+	} else {
+		id, err := a.newID()
+		if err != nil {
+			return next, err
+		}
+		next = domain.NewRole(name, id)
+	}
+	fields := map[string]any{}
+	for k, v := range next.Fields {
+		fields[k] = v
+	}
+	for _, k := range e.Clear {
+		delete(fields, k)
+	}
+	for k, v := range e.Set {
+		fields[k] = v
+	}
+	next.Fields = fields
+	if len(fields) == 0 {
+		next.Fields = nil
+	}
+	e.Core(&next)
+	if old != nil && reflect.DeepEqual(old.Pins, next.Pins) {
+		next.Pins = keptPins(next)
+	}
+	return next, nil
+}
+
+// keptPins drops what was learnt about groups that the role no longer names.
+func keptPins(r domain.Role) map[string]string {
+	var out map[string]string
+	for name, id := range r.Pins {
+		if slices.Contains(r.EligibleGroups, name) || slices.Contains(r.ApproverGroups, name) {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[name] = id
+		}
+	}
+	return out
+}
+
+// checkRole reports everything wrong with a whole role at once.
+func (a *Access) checkRole(ctx context.Context, r domain.Role) (contract.Report, error) {
+	var p fault.Problems
+	for _, x := range r.Problems() {
+		p.Add(x.Field, x.Text)
+	}
+	var report contract.Report
+	t, err := a.store.Target(ctx, r.Target)
+	if err != nil {
+		return report, err
+	}
+	switch {
+	case r.Target == "":
+	case t == nil:
+		p.Add("target", "does not exist")
+	case len(t.AllowedRoles) > 0 && !matchesAny(t.AllowedRoles, r.Name):
+		p.Add("target", "its allowed_roles do not allow a role of this name")
+	default:
+		if report, err = a.checkFields(ctx, &p, r, *t); err != nil {
+			return report, err
+		}
+	}
+	return report, p.Err()
+}
+
+func (a *Access) checkFields(ctx context.Context, p *fault.Problems, r domain.Role, t domain.Target) (contract.Report, error) {
+	d, err := a.descriptorOf(&t)
+	if err != nil {
+		return contract.Report{}, err
+	}
+	for _, name := range contract.SortedKeys(r.Fields) {
+		if !slices.ContainsFunc(d.RoleFields, func(f contract.Field) bool { return f.Name == name }) {
+			p.Addf(name, "is no field of a role whose target is of type %s", t.Type)
+		}
+	}
+	inst, err := a.providers.of(ctx, t.Name)
+	if err != nil {
+		return contract.Report{}, err
+	}
+	fields := fieldsOf(d, r.Fields)
+	report := inst.Validate(ctx, contract.Spec{Role: r.Name, Fields: fields, Params: contract.SortedKeys(r.Params)}, false)
+	for _, x := range report.Problems {
+		p.Add(x.Field, x.Text)
+	}
+	if !report.OK() {
+		return report, nil
+	}
+	rev := d.Revocation(fields)
+	cfg, err := a.store.Config(ctx)
+	if err != nil {
+		return report, err
+	}
+	for _, want := range []domain.Class{r.MinRevocation, cfg.MinRevocation} {
+		if want != "" && rev.Class.WeakerThan(want) {
+			p.Addf("min_revocation", "asks for %s, but this role's credentials end only as %s", want, rev.Class)
+			break
+		}
+	}
+	if limits := d.Limits(fields); limits.MinTTL > 0 && r.MaxTTL.Duration() < limits.MinTTL {
+		p.Addf("max_ttl", "is shorter than the %s that the target can make", limits.MinTTL)
+	}
+	return report, nil
+}
+
+// matchesAny matches a name against patterns with * for any run of characters.
+func matchesAny(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return domain.MatchName(p, name) })
+}
+
+// roleEffect says what the edit means for what is open and live, and insists
+// that a security edit with live credentials says what happens to them.
+func (a *Access) roleEffect(old *domain.Role, next domain.Role, o EditOptions) (Effect, error) {
+	if old == nil {
+		return Effect{Created: true}, nil
+	}
+	eff := Effect{SecurityChanged: changedFields(*old, next)}
+	if len(eff.SecurityChanged) == 0 || old.Revision() == next.Revision() {
+		eff.SecurityChanged = nil
+		return eff, nil
+	}
+	return a.countEffect(eff, a.index.ofRole(next.Name), o)
+}
+
+func (a *Access) countEffect(eff Effect, rows []row, o EditOptions) (Effect, error) {
+	for _, r := range rows {
+		if r.state == domain.Pending || r.state == domain.Scheduled {
+			eff.Voided++
+		}
+		eff.Live += r.live
+	}
+	eff.Revoked = eff.Live > 0 && o.Live == LiveRevoke
+	if eff.Live > 0 && o.Live == LiveUnsaid && !o.DryRun {
+		return eff, fault.Newf(fault.Conflict, fault.CodeLive,
+			"%d live credential(s) are concerned: say live=keep or live=revoke", eff.Live).
+			With("live_credentials", eff.Live)
+	}
+	return eff, nil
+}
+
+// changedFields names the security fields in which two roles differ.
+func changedFields(a, b domain.Role) []string {
+	var out []string
+	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
+	free := map[string]bool{"description": true, "owner": true, "labels": true, "pins": true, "fields": true}
+	for i := range va.NumField() {
+		name, _, _ := strings.Cut(va.Type().Field(i).Tag.Get("json"), ",")
+		if !free[name] && !reflect.DeepEqual(va.Field(i).Interface(), vb.Field(i).Interface()) {
+			out = append(out, name)
+		}
+	}
+	keys := map[string]bool{}
+	for k := range a.Fields {
+		keys[k] = true
+	}
+	for k := range b.Fields {
+		keys[k] = true
+	}
+	for _, k := range contract.SortedKeys(keys) {
+		if fmt.Sprint(a.Fields[k]) != fmt.Sprint(b.Fields[k]) {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// afterRoleEdit voids what was asked under the old role, and ends what was
+// issued under it when the edit says so.
+func (a *Access) afterRoleEdit(ctx context.Context, c Caller, name string, eff Effect) {
+	if len(eff.SecurityChanged) == 0 {
+		return
+	}
+	a.voidAndRevoke(ctx, a.namedCaller(ctx, c), a.index.ofRole(name), eff.Revoked)
+}
+
+func (a *Access) voidAndRevoke(ctx context.Context, by domain.Party, rows []row, revoke bool) {
+	for _, r := range rows {
+		var err error
+		switch {
+		case r.state == domain.Pending || r.state == domain.Scheduled:
+			err = a.void(ctx, r.id, by)
+		case revoke && r.live > 0:
+			err = a.endRequest(ctx, r.id, by, "the role or its target was changed with live=revoke")
+			a.index.postpone(r.id, a.now())
+		}
+		if err != nil {
+			// The request is void or ended at its next use in any case: its
+			// digest no longer holds.
+			a.log.Warn("a request could not be voided", "request", string(r.id), "code", codeOf(err))
+		}
+	}
+	a.reaper.nudge()
+}
+
+// void closes a pending or scheduled request whose digest no longer holds.
+func (a *Access) void(ctx context.Context, id domain.RequestID, by domain.Party) error {
+	return a.store.WithRequest(id, func(tx requestTx) error {
+		r, err := a.load(ctx, tx, id, nil)
+		if err != nil || r == nil {
+			return err
+		}
+		cur, err := a.settleTime(*r)
+		if err != nil || cur.State != domain.Pending && cur.State != domain.Scheduled {
+			return err
+		}
+		next, err := cur.Apply(domain.Event{Kind: domain.Voided, By: by, Reason: "the role or its target changed"}, a.now())
+		if err != nil {
+			return err
+		}
+		return a.save(ctx, tx, next, "request voided")
+	})
+}
+
+// DeleteRole removes a role. Open requests become void; live credentials
+// follow live=. Deleting an unknown one changes nothing.
+func (a *Access) DeleteRole(ctx context.Context, c Caller, name string, o EditOptions) (Effect, error) {
+	if err := a.indexed(ctx); err != nil {
+		return Effect{}, err
+	}
+	var eff Effect
+	err := a.withRole(name, func(tx roleTx) error {
+		old, err := tx.Get(ctx)
+		if err != nil || old == nil {
+			return err
+		}
+		if eff, err = a.countEffect(Effect{SecurityChanged: []string{"role"}}, a.index.ofRole(name), o); err != nil {
+			return err
+		}
+		if o.DryRun {
+			return nil
+		}
+		return tx.Delete(ctx)
+	})
+	if err == nil && !o.DryRun {
+		a.afterRoleEdit(ctx, c, name, eff)
+	}
+	return eff, err
+}
+
+// warnings are what a role's author should know though nothing is wrong.
+func warnings(r domain.Role, rev domain.Revocation) []string {
+	var out []string
+	if !r.AutoApprove {
+		if len(r.ApproverGroups) == 0 && len(r.ApproverEntities) < 2 {
+			out = append(out, "fewer than two people can approve")
+		}
+		for _, g := range append(slices.Clone(r.EligibleGroups), r.ApproverGroups...) {
+			if r.Pins[g] == "" && !domain.LooksLikeID(g) {
+				out = append(out, "no member of the group "+domain.Printable(g)+" has been seen yet: check its name")
+			}
+		}
+	}
+	if rev.Class.WeakerThan(domain.Immediate) {
+		out = append(out, "revocation is weaker than immediate: "+string(rev.Class))
+	}
+	if r.WrapTTL > 0 {
+		out = append(out, "clients that template (Agent and the like) cannot read wrapped answers")
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}

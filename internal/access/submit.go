@@ -1,0 +1,346 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/store"
+)
+
+// Ask is what somebody asks for.
+type Ask struct {
+	Justification string
+	Ticket        string
+	TTL           *domain.Seconds // nil = the role's default
+	Start         time.Time       // zero = as soon as approved
+	Params        map[string]string
+}
+
+// Submitted is a filed request.
+type Submitted struct {
+	View     RequestView
+	Existing bool // the same ask was open already
+}
+
+// Submit files a request, or finds the same ask that is open already.
+func (a *Access) Submit(ctx context.Context, c Caller, roleName string, ask Ask) (Submitted, error) {
+	who, err := a.actor(ctx, c)
+	if err != nil {
+		return Submitted{}, err
+	}
+	role, err := a.eligibleRole(ctx, who, roleName)
+	if err != nil {
+		return Submitted{}, err
+	}
+	r, existing, err := a.file(ctx, who, role, ask, filing{})
+	if err != nil {
+		return Submitted{}, err
+	}
+	v, err := a.view(ctx, *r, who)
+	return Submitted{View: v, Existing: existing}, err
+}
+
+// filing says how a request came about.
+type filing struct {
+	byRead bool // a read of creds files it (auto_request)
+	fresh  bool // never join an open one (auto-approved reads)
+}
+
+// file writes a new request, or returns the same ask that is open.
+func (a *Access) file(ctx context.Context, who actor, role domain.Role, ask Ask, how filing) (*domain.Request, bool, error) {
+	target, err := a.store.Target(ctx, role.Target)
+	if err != nil {
+		return nil, false, err
+	}
+	r, err := a.draft(ctx, who, role, target, ask)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := a.free(ctx, scopeOf(r)); err != nil {
+		return nil, false, err
+	}
+	var out *domain.Request
+	existing := false
+	err = a.store.WithPerson(who.person, func(tx *store.PersonTx) error {
+		rec, err := tx.Get(ctx)
+		if err != nil {
+			return err
+		}
+		open, kept, err := a.openOf(ctx, rec, role.Name)
+		if err != nil {
+			return err
+		}
+		if !how.fresh {
+			for _, o := range open {
+				if sameAsk(o, r, ask) {
+					out, existing = &o, true
+					return nil
+				}
+			}
+		}
+		if err := a.room(ctx, who, role, kept, open); err != nil {
+			return err
+		}
+		return a.writeNew(ctx, tx, kept, r, role, how, &out)
+	})
+	return out, existing, err
+}
+
+// writeNew writes the person's record, then the request: a crash in between
+// leaves an entry that names nothing, which counts for nothing.
+func (a *Access) writeNew(ctx context.Context, tx *store.PersonTx, rec domain.PersonRecord, r domain.Request, role domain.Role, how filing, out **domain.Request) error {
+	now := a.now()
+	r = domain.File(r, role.RequestTTL, now)
+	if role.AutoApprove {
+		r.Auto = true
+		next, err := r.Apply(r.Grant(domain.Evaluate(role, r.Requester, r.Requester.Person, nil), now), now)
+		if err != nil {
+			return err
+		}
+		r = next
+	}
+	rec.Entries = append(rec.Entries, domain.PersonEntry{
+		ID: r.ID, Role: r.Role, Params: domain.ParamsHash(r.Params), At: now, Auto: how.byRead, NoBar: role.AutoApprove, Until: r.WindowEnd,
+	})
+	a.step("before put person")
+	if err := tx.Put(ctx, rec); err != nil {
+		return err
+	}
+	a.step("after put person")
+	err := a.store.WithRequest(r.ID, func(tx *store.RequestTx) error { return a.save(ctx, tx, r, "request filed") })
+	*out = &r
+	return err
+}
+
+// draft checks everything that was asked, at once, and seals the digest.
+func (a *Access) draft(ctx context.Context, who actor, role domain.Role, target *domain.Target, ask Ask) (domain.Request, error) {
+	var p fault.Problems
+	ttl := checkAsk(&p, role, &ask, a.now())
+	if target == nil {
+		p.Add("role", "its target does not exist")
+	}
+	if err := p.Err(); err != nil {
+		return domain.Request{}, err
+	}
+	principal, err := a.principal(ctx, who, role)
+	if err != nil {
+		return domain.Request{}, err
+	}
+	id, err := a.newID()
+	if err != nil {
+		return domain.Request{}, err
+	}
+	r := domain.Request{
+		ID: domain.RequestID(id), Kind: domain.KindNormal, Role: role.Name, RoleRevision: role.Revision(),
+		Target: target.Name, TargetRevision: target.Revision(), Requester: who.party(),
+		Justification: ask.Justification, Ticket: ask.Ticket, Params: ask.Params, Principal: principal,
+		TTL: ttl, StartTime: ask.Start, FirstRead: role.Start == domain.StartFirstRead, ClaimWithin: role.ClaimWithin,
+	}
+	r.Digest = a.digest(r, role.Revision(), target.Revision(), principal)
+	return r, nil
+}
+
+// digest seals what was asked under the role and target as they are.
+func (a *Access) digest(r domain.Request, roleRev, targetRev, principal string) string {
+	start := ""
+	if !r.StartTime.IsZero() {
+		start = r.StartTime.UTC().Format(time.RFC3339)
+	}
+	return domain.Sealed{
+		Mount: a.mount, Request: r.ID, Kind: r.Kind, Person: r.Requester.Person, Requester: r.Requester.Entity,
+		Role: r.Role, RoleRevision: roleRev, Target: r.Target, TargetRevision: targetRev,
+		Principal: principal, Params: r.Params, TTL: r.TTL, Start: start,
+	}.Digest()
+}
+
+// principal resolves the caller's own principal at the target, for kinds that
+// elevate what exists.
+func (a *Access) principal(ctx context.Context, who actor, role domain.Role) (string, error) {
+	p, err := a.providers.of(ctx, role.Target)
+	if err != nil {
+		return "", err
+	}
+	resolver, ok := p.Provider.(contract.PrincipalResolver)
+	if !ok {
+		return "", nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, undoBudget)
+	defer cancel()
+	principal, err := resolver.ResolvePrincipal(ctx, who.Entity, fieldsOf(p.descriptor, role.Fields))
+	if err != nil {
+		return "", providerFault(err)
+	}
+	return principal, nil
+}
+
+// checkAsk validates an ask against the role and fills in defaults.
+func checkAsk(p *fault.Problems, role domain.Role, ask *Ask, now time.Time) domain.Seconds {
+	checkFree(p, "justification", ask.Justification, domain.MaxJustification, role.RequireJustification, role.JustificationPattern)
+	checkFree(p, "ticket", ask.Ticket, domain.MaxTicket, role.RequireTicket, role.TicketPattern)
+	var asked domain.Seconds
+	if ask.TTL != nil {
+		asked = *ask.TTL
+	}
+	ttl, problem := domain.ResolveTTL(role, asked, ask.TTL != nil)
+	if problem != "" {
+		p.Add("ttl", problem)
+	}
+	if !ask.Start.IsZero() {
+		switch {
+		case role.Start == domain.StartFirstRead:
+			p.Add("start_time", "the role's window starts at the first read")
+		case ask.Start.Before(now.Add(-time.Minute)):
+			p.Add("start_time", "is in the past")
+		case ask.Start.After(now.Add(domain.LimitStartAhead)):
+			p.Add("start_time", "is more than 30 days ahead")
+		}
+	}
+	ask.Params = checkParams(p, role, ask.Params)
+	return ttl
+}
+
+func checkFree(p *fault.Problems, field, text string, maxBytes int, required bool, pattern string) {
+	if text == "" {
+		if required {
+			p.Add(field, "is required by the role")
+		}
+		return
+	}
+	if why := domain.CheckText(text, maxBytes); why != "" {
+		p.Add(field, why)
+		return
+	}
+	if pattern == "" {
+		return
+	}
+	re, err := domain.CompilePattern(pattern)
+	if err != nil || !re.MatchString(text) {
+		p.Add(field, "does not match the role's pattern")
+	}
+}
+
+// checkParams validates declared parameters; parameters nobody declared are
+// counted, not repeated.
+func checkParams(p *fault.Problems, role domain.Role, given map[string]string) map[string]string {
+	out := map[string]string{}
+	unknown := 0
+	for name := range given {
+		if _, ok := role.Params[name]; !ok {
+			unknown++
+		}
+	}
+	if unknown > 0 {
+		p.Addf("params", "%d not declared by the role", unknown)
+	}
+	for _, name := range contract.SortedKeys(role.Params) {
+		decl := role.Params[name]
+		value, ok := given[name]
+		if !ok || value == "" {
+			value = decl.Default
+		}
+		field := "params." + name
+		switch {
+		case value == "" && decl.Required:
+			p.Add(field, "is required by the role")
+		case value == "":
+		case domain.CheckText(value, domain.MaxParam) != "":
+			p.Add(field, domain.CheckText(value, domain.MaxParam))
+		case !paramAllowed(decl, value):
+			p.Add(field, "is not among the allowed values")
+		default:
+			out[name] = value
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+func paramAllowed(decl domain.Param, value string) bool {
+	if decl.Pattern != "" {
+		re, err := domain.CompilePattern(decl.Pattern)
+		return err == nil && re.MatchString(value)
+	}
+	for _, a := range decl.Allowed {
+		if a == value {
+			return true
+		}
+	}
+	return false
+}
+
+// openOf reads a person's open requests for a role and cuts what is old off
+// their record. Entries that name nothing are dangling and count for nothing.
+func (a *Access) openOf(ctx context.Context, rec domain.PersonRecord, role string) ([]domain.Request, domain.PersonRecord, error) {
+	now := a.now()
+	kept := domain.PersonRecord{Person: rec.Person}
+	var open []domain.Request
+	for _, e := range rec.Entries {
+		if e.Closed != "" {
+			if now.Sub(e.At) < 24*time.Hour {
+				kept.Entries = append(kept.Entries, e)
+			}
+			continue
+		}
+		if e.Role != role {
+			kept.Entries = append(kept.Entries, e)
+			continue
+		}
+		r, err := a.store.OpenRequest(ctx, e.ID)
+		if err != nil {
+			return nil, kept, err
+		}
+		if r == nil && now.Sub(e.At) > time.Minute {
+			continue // dangling, or archived: the archiving repairs its own entry
+		}
+		kept.Entries = append(kept.Entries, e)
+		if r != nil && r.Open(now) {
+			open = append(open, *r)
+		}
+	}
+	return open, kept, nil
+}
+
+// sameAsk tells whether an open request asks for the same as a new one.
+func sameAsk(open, r domain.Request, ask Ask) bool {
+	return domain.ParamsHash(open.Params) == domain.ParamsHash(r.Params) &&
+		(ask.TTL == nil || open.TTL == r.TTL) &&
+		(ask.Start.IsZero() || open.StartTime.Equal(r.StartTime)) &&
+		open.RoleRevision == r.RoleRevision
+}
+
+// room refuses a request beyond the limits of the person, the role or the
+// mount.
+func (a *Access) room(ctx context.Context, who actor, role domain.Role, rec domain.PersonRecord, open []domain.Request) error {
+	cfg, err := a.store.Config(ctx)
+	if err != nil {
+		return err
+	}
+	all := 0
+	for _, e := range rec.Entries {
+		if e.Closed == "" {
+			all++
+		}
+	}
+	mine := cfg.PersonMaxOpen
+	if who.machine {
+		mine = cfg.MachineMaxOpen
+	}
+	switch {
+	case !role.AutoApprove && len(open) >= role.MaxActive:
+		return fault.Newf(fault.Conflict, fault.CodeLimit,
+			"limit reached: the role allows %d open request(s) for each person; yours is %s: cancel it first: vault delete pim/requests/%s",
+			role.MaxActive, open[0].ID, open[0].ID).With("request_id", string(open[0].ID))
+	case all >= mine:
+		return fault.Newf(fault.Conflict, fault.CodeLimit, "limit reached: you have %d open requests", all)
+	case a.index.open() >= cfg.MaxOpen:
+		return fault.New(fault.Conflict, fault.CodeLimit,
+			fmt.Sprintf("limit reached: this mount has %d open requests", cfg.MaxOpen), nil)
+	}
+	return nil
+}

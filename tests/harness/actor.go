@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -28,7 +29,9 @@ type Actor struct {
 const requestBound = 90 * time.Second
 
 // A client of its own: no proxy of the environment, no redirects followed, no
-// retries.
+// retries. All actors share its connections.
+//
+//nolint:gochecknoglobals // one pool of connections for the whole run
 var httpClient = &http.Client{
 	Timeout:       requestBound,
 	Transport:     &http.Transport{MaxIdleConnsPerHost: 64},
@@ -51,9 +54,7 @@ func (a Actor) Do(ctx context.Context, method, path string, body any, header htt
 	if err != nil {
 		return Answer{}, err
 	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	if a.Token != "" {
 		req.Header.Set("X-Vault-Token", a.Token)
 	}

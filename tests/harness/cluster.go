@@ -38,7 +38,7 @@ func StartCluster(t testing.TB, o Options) *Cluster {
 		}
 	})
 	for i := range clusterSize {
-		node, err := prepare(o)
+		node, err := prepare()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,9 +233,12 @@ func (c *Cluster) node(addr string) *Host {
 	return nil
 }
 
-// forwards tells whether the node answers a request itself or through the leader;
-// for a moment after an election it only redirects.
-func (h *Host) forwards() error { return h.admin(http.MethodGet, "sys/mounts", nil) }
+// forwards tells whether the node takes a write, itself or through the leader; for
+// a moment after an election it only redirects. OpenBao's standbys answer reads by
+// themselves, so a read would show nothing.
+func (h *Host) forwards() error {
+	return h.admin(http.MethodDelete, "sys/policies/acl/no-such-policy", nil)
+}
 
 // Standbys are the nodes besides the leader.
 func (c *Cluster) Standbys(t testing.TB) []*Host {

@@ -16,4 +16,7 @@
 //		alice := host.Person(t, "alice", pim.PersonPolicy(t))
 //		alice.Read(t, pim.Path+"/creds/nosuch").Refused(t, 403, "access denied: ")
 //	}
+//
+// Run single tests with -count=1 (make test does the like by -shuffle=on): the test
+// cache sees neither the plugin's source nor the choice of the host ($BAO_BIN).
 package harness

@@ -71,7 +71,7 @@ func Main(m *testing.M, host **Host, o Options) int {
 
 // Start runs a host in development mode. The caller stops it.
 func Start(o Options) (*Host, error) {
-	h, err := prepare(o)
+	h, err := prepare()
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func Start(o Options) (*Host, error) {
 }
 
 // prepare finds the binary and makes the directories; nothing runs yet.
-func prepare(o Options) (*Host, error) {
+func prepare() (*Host, error) {
 	root, err := RepoRoot()
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -59,9 +60,7 @@ func (i *Issuer) Sign(t testing.TB, claims map[string]any) string {
 	t.Helper()
 	now := time.Now()
 	body := map[string]any{"iss": i.URL, "iat": now.Unix(), "exp": now.Add(10 * time.Minute).Unix()}
-	for name, value := range claims {
-		body[name] = value
-	}
+	maps.Copy(body, claims)
 	signed := encodeJSON(t, map[string]string{"alg": "RS256", "typ": "JWT", "kid": issuerKeyID}) + "." + encodeJSON(t, body)
 	sum := sha256.Sum256([]byte(signed))
 	signature, err := rsa.SignPKCS1v15(rand.Reader, i.key, crypto.SHA256, sum[:])
@@ -103,9 +102,7 @@ func (h *Host) JWTAuth(t testing.TB, i *Issuer) *JWTAuth {
 func (a *JWTAuth) Role(t testing.TB, name string, fields map[string]any) {
 	t.Helper()
 	body := map[string]any{"role_type": "jwt"}
-	for field, value := range fields {
-		body[field] = value
-	}
+	maps.Copy(body, fields)
 	a.host.Root().Write(t, "auth/"+a.Path+"/role/"+name, body).OK(t)
 }
 

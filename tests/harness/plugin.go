@@ -3,6 +3,7 @@ package harness
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -32,9 +33,7 @@ func (h *Host) Mount(t testing.TB, p Plugin) *Mount {
 	name := h.register(t, p)
 	m := &Mount{Path: "pim-" + short(), Host: h}
 	body := map[string]any{"type": name}
-	for field, value := range p.Options {
-		body[field] = value
-	}
+	maps.Copy(body, p.Options)
 	h.Root().Write(t, "sys/mounts/"+m.Path, body).OK(t)
 	t.Cleanup(func() {
 		if err := h.admin(http.MethodDelete, "sys/mounts/"+m.Path, nil); err != nil {

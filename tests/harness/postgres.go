@@ -110,7 +110,7 @@ func (pg *Postgres) start() error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(password, []byte(pg.Password), 0o644); err != nil { //nolint:gosec // another user reads it, in a directory of its own
+	if err := os.WriteFile(password, []byte(pg.Password), 0o644); err != nil { // another user reads it, in a directory of its own
 		return err
 	}
 	if out, err := initdb.CombinedOutput(); err != nil {

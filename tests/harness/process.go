@@ -36,7 +36,7 @@ func startProcess(logFile string, cmd *exec.Cmd) (*process, error) {
 	p := &process{cmd: cmd, log: logFile, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
-		_ = cmd.Wait() //nolint:errcheck // how it ended is in its log; it is expected to be killed
+		_ = cmd.Wait() // how it ended is in its log; it is expected to be killed
 	}()
 	return p, nil
 }

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 )
@@ -32,9 +33,7 @@ func (m *Mount) HostTarget(t testing.TB, address string, paths map[string]string
 		"auth/token/revoke-accessor":            `"update"`,
 		"sys/leases/revoke":                     `"update"`,
 	}
-	for path, capabilities := range paths {
-		rules[path] = capabilities
-	}
+	maps.Copy(rules, paths)
 	target.Login = h.AppRole(t, "pim-engine", "20m", h.Policy(t, "pim-engine", policyText(rules)))
 	if address == "" {
 		address = h.Addr

@@ -1,0 +1,69 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+)
+
+// lateWrites is how long after a credential's plan a call of its issue can
+// still take effect: the issue's own time and the API server's default
+// --request-timeout of 60 s, rounded up. What is absent before that may be on
+// its way, and is looked for once more afterwards.
+const lateWrites = 90 * time.Second
+
+// Revoke implements contract.Provider. Bindings go first: they bite at once.
+// One that cannot be deleted keeps nothing else alive.
+func (p *Provider) Revoke(ctx context.Context, h domain.Handle) (contract.Ended, error) {
+	n, err := p.read("revoke", h)
+	if err != nil {
+		return contract.Ended{}, err
+	}
+	if err := p.prove(ctx, "revoke", h.Place); err != nil {
+		return contract.Ended{}, err
+	}
+	var missing atomic.Bool
+	remove := func(ctx context.Context, k key) error {
+		found, held, err := p.api.Delete(ctx, k)
+		op := "delete " + string(k.kind)
+		switch {
+		case err != nil:
+			return failure(op, err)
+		case held:
+			return &contract.Error{
+				Op: op, Code: "finalizers", Cause: errFinalizers,
+				Public: "the cluster keeps the object until somebody's finalizers have run",
+			}
+		case !found:
+			missing.Store(true)
+		}
+		return nil
+	}
+	err = errors.Join(
+		each(ctx, n.bindings(h.Credential), remove),
+		each(ctx, n.accounts(h.Credential), remove),
+		each(ctx, n.roles(h.Credential), remove),
+	)
+	if err != nil {
+		return contract.Ended{}, err
+	}
+	if again := planned(h.Credential).Add(lateWrites); missing.Load() && p.env.Clock.Now().Before(again) {
+		return contract.Ended{AccessGone: true, Rest: h, Again: again}, nil
+	}
+	return contract.Gone(), nil
+}
+
+// planned is when a credential was planned, by its id.
+func planned(id domain.CredentialID) time.Time {
+	u, err := ulid.ParseStrict(string(id))
+	if err != nil {
+		return time.Time{} // read refuses such a handle
+	}
+	return u.Timestamp().UTC()
+}

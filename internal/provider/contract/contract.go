@@ -54,6 +54,12 @@ type Input struct {
 	Person     string // for display at the target; never decided on
 	Ticket     string
 	Principal  string // resolved own principal, or ""
+	// Joined says that another live credential holds the handle's shared key
+	// already: what exists under it is ours, and is used and not made.
+	Joined bool
+	// Metadata is the caller's entity metadata, for display at the target;
+	// never decided on.
+	Metadata map[string]string
 	Fields     Values
 	Params     map[string]string
 	NotAfter   time.Time // end of the credential, at the target too wherever it can carry one

@@ -146,6 +146,19 @@ func TestSecretsGoNowhereElse(t *testing.T) {
 	}
 }
 
+func TestPlaceThatChangesBeforeTheLoginGetsNoSecret(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, appRoleTarget)
+	b.f.setWatch(func(after bool) {
+		if after {
+			b.f.with(func(f *fakeHost) { f.cluster = "cluster-evil" })
+		}
+	})
+	if _, _, err := b.issue(t.Context(), leaseRole()); codeOf(err) != "place_changed" || b.f.count(loginCall) != 0 {
+		t.Errorf("got %v after %d logins", err, b.f.count(loginCall))
+	}
+}
+
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	var caught atomic.Int64

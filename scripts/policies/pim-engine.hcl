@@ -1,10 +1,7 @@
-# The login of the engine itself: it makes tokens through one token role, looks
-# at what came back, and ends it. It cannot read any secret.
+# The login of the engine itself: it makes tokens through one token role, looks at
+# what came back, and ends it. It cannot read any secret.
 path "auth/token/create/pim-token" {
   capabilities = ["update"]
-}
-path "auth/token/roles/pim-token" {
-  capabilities = ["read"]
 }
 path "auth/token/lookup-accessor" {
   capabilities = ["update"]
@@ -12,6 +9,10 @@ path "auth/token/lookup-accessor" {
 path "auth/token/revoke-accessor" {
   capabilities = ["update"]
 }
-path "sys/leases/revoke" {
+# These two only make pim/targets/local/check say more.
+path "auth/token/roles/pim-token" {
+  capabilities = ["read"]
+}
+path "sys/capabilities-self" {
   capabilities = ["update"]
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -63,12 +64,14 @@ func StartCluster(t testing.TB, o Options) *Cluster {
 // stop ends all nodes before it removes any of their files: a node that takes over
 // opens the audit file anew.
 func (c *Cluster) stop() error {
-	var errs []error
-	for _, node := range c.Nodes {
-		errs = append(errs, node.halt())
+	errs := make([]error, 2*len(c.Nodes))
+	var halts sync.WaitGroup
+	for i, node := range c.Nodes {
+		halts.Go(func() { errs[i] = node.halt() })
 	}
-	for _, node := range c.Nodes {
-		errs = append(errs, node.Stop())
+	halts.Wait()
+	for i, node := range c.Nodes {
+		errs[len(c.Nodes)+i] = node.Stop()
 	}
 	return errors.Join(errs...)
 }
@@ -90,6 +93,9 @@ storage "raft" {
   node_id = "node-%d"
   # Elections within a second instead of ten.
   performance_multiplier = 1
+  # A new node has a vote after a second or two instead of ten.
+  autopilot_reconcile_interval = "500ms"
+  autopilot_update_interval    = "500ms"
 %s}
 listener "tcp" {
   address         = "127.0.0.1:%d"

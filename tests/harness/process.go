@@ -51,8 +51,12 @@ func (p *process) running() error {
 	}
 }
 
+// grace is how long a child has to end by itself. Nothing that it could still save
+// is of use to anybody, and a host that has just stepped down takes ten seconds.
+const grace = 3 * time.Second
+
 // stop asks the child to end, and kills its whole group when it does not within
-// ten seconds, or when it leaves somebody behind.
+// the grace, or when it leaves somebody behind.
 func (p *process) stop(sig syscall.Signal) error {
 	group := -p.cmd.Process.Pid
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -60,7 +64,7 @@ func (p *process) stop(sig syscall.Signal) error {
 	}
 	select {
 	case <-p.done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(grace):
 	}
 	if err := syscall.Kill(group, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err

@@ -16,8 +16,9 @@ type HostTarget struct {
 
 // HostTarget writes a target "local" whose credentials are tokens with any of
 // allowedPolicies. paths are further rules of the engine's login, "path" →
-// capabilities in HCL such as `"read"`; address overrides the host's own address
-// (for a Recorder) unless it is empty.
+// capabilities in HCL: roles that broker a lease need
+// "sys/leases/revoke/<path>/*" → `"update"`. address overrides the host's own
+// address (for a Recorder) unless it is empty.
 func (m *Mount) HostTarget(t testing.TB, address string, paths map[string]string, allowedPolicies ...string) *HostTarget {
 	t.Helper()
 	h, root := m.Host, m.Host.Root()
@@ -31,7 +32,7 @@ func (m *Mount) HostTarget(t testing.TB, address string, paths map[string]string
 		"auth/token/roles/" + target.TokenRole:  `"read"`,
 		"auth/token/lookup-accessor":            `"update"`,
 		"auth/token/revoke-accessor":            `"update"`,
-		"sys/leases/revoke":                     `"update"`,
+		"sys/capabilities-self":                 `"update"`,
 	}
 	maps.Copy(rules, paths)
 	target.Login = h.AppRole(t, "pim-engine", "20m", h.Policy(t, "pim-engine", policyText(rules)))

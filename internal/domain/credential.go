@@ -3,6 +3,7 @@ package domain
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -101,17 +102,15 @@ const keptGone = 32
 func (r Request) Plan(c Credential, now time.Time) Request {
 	c.State, c.Planned = CredIssuing, now
 	kept, gone := make([]Credential, 0, len(r.Credentials)+1), 0
-	for i := len(r.Credentials) - 1; i >= 0; i-- {
-		if r.Credentials[i].State == CredGone {
+	for _, old := range slices.Backward(r.Credentials) {
+		if old.State == CredGone {
 			if gone++; gone > keptGone {
 				continue
 			}
 		}
-		kept = append(kept, r.Credentials[i])
+		kept = append(kept, old)
 	}
-	for i, j := 0, len(kept)-1; i < j; i, j = i+1, j-1 {
-		kept[i], kept[j] = kept[j], kept[i]
-	}
+	slices.Reverse(kept)
 	r.Credentials = append(kept, c)
 	r.Issued++
 	r.note(now, Party{}, "planned_credential", fmt.Sprintf("credential %s is being issued", c.ID))

@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"slices"
 	"strings"
 
 	"golang.org/x/text/unicode/norm"
@@ -59,17 +60,8 @@ func IsMachine(e Entity, humanAccessors []string) bool {
 	for _, a := range e.Aliases {
 		switch {
 		case humanMounts[a.MountType]:
-		case (a.MountType == "jwt" || a.MountType == "oidc") && contains(humanAccessors, a.MountAccessor):
+		case (a.MountType == "jwt" || a.MountType == "oidc") && slices.Contains(humanAccessors, a.MountAccessor):
 		default:
-			return true
-		}
-	}
-	return false
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
 			return true
 		}
 	}

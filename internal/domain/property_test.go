@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,7 +68,7 @@ func TestQuorumProperties(t *testing.T) {
 		}
 		deny := drawStanding(t, 100)
 		deny.Decision.Verdict = Deny
-		if evaluate(role, append(standings[:len(standings):len(standings)], deny)).Met {
+		if evaluate(role, append(slices.Clip(standings), deny)).Met {
 			t.Fatal("met in spite of a denial")
 		}
 	})
@@ -94,7 +95,7 @@ func TestOneMoreApproval(t *testing.T) {
 		more.Decision.Verdict = Approve
 		more.Person = more.Decision.By.Person // nobody's value changed, so nobody is shown to be somebody else
 		before := evaluate(role, standings)
-		after := evaluate(role, append(standings[:len(standings):len(standings)], more))
+		after := evaluate(role, append(slices.Clip(standings), more))
 		if after.Have < before.Have || before.Met && !after.Met {
 			t.Fatalf("an approval took one away: %+v, then %+v", before, after)
 		}
@@ -123,7 +124,7 @@ func TestTheSamePersonAgain(t *testing.T) {
 		}
 		counted := first.Decision.Verdict == Approve && disqualified(role, first) == ""
 		before := evaluate(role, standings)
-		after := evaluate(role, append(standings[:len(standings):len(standings)], again))
+		after := evaluate(role, append(slices.Clip(standings), again))
 		if counted && after.Have > before.Have {
 			t.Fatalf("one person counted twice: %d, then %d", before.Have, after.Have)
 		}

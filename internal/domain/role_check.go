@@ -2,6 +2,7 @@ package domain
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -193,7 +194,7 @@ func (r Role) checkParams(p *problems) {
 			} else if d.Default != "" && !re.MatchString(d.Default) {
 				p.add(field, "its default does not match its pattern")
 			}
-		case d.Default != "" && !contains(d.Allowed, d.Default):
+		case d.Default != "" && !slices.Contains(d.Allowed, d.Default):
 			p.add(field, "its default is not among the allowed values")
 		}
 	}

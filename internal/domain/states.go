@@ -1,5 +1,7 @@
 package domain
 
+import "maps"
+
 // RequestState is where a request stands.
 type RequestState string
 
@@ -43,8 +45,6 @@ const (
 
 // requestMoves and credentialMoves are the whole life of a request and of a
 // credential. Apply is their only reader; docs/concepts.md prints from them.
-//
-//nolint:gochecknoglobals // constant tables
 var requestMoves = map[RequestState]map[RequestEvent]RequestState{
 	Pending: {
 		Approved: Active, Planned: Scheduled, Refused: Denied, Withdrawn: Cancelled,
@@ -85,7 +85,6 @@ const (
 	CredConfirmed CredentialEvent = "confirmed"  // the target confirmed that nothing is left
 )
 
-//nolint:gochecknoglobals // constant table
 var credentialMoves = map[CredentialState]map[CredentialEvent]CredentialState{
 	CredIssuing:  {CredIssued: CredActive, CredFailed: CredUndoing, CredEndAsked: CredUndoing},
 	CredActive:   {CredEndAsked: CredRevoking},
@@ -105,10 +104,7 @@ func CredentialMoves() map[CredentialState]map[CredentialEvent]CredentialState {
 func copyMoves[S, E comparable](in map[S]map[E]S) map[S]map[E]S {
 	out := make(map[S]map[E]S, len(in))
 	for s, row := range in {
-		out[s] = make(map[E]S, len(row))
-		for e, next := range row {
-			out[s][e] = next
-		}
+		out[s] = maps.Clone(row)
 	}
 	return out
 }

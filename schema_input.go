@@ -37,7 +37,7 @@ type mistake string
 
 // Format keeps what was sent out of logs and errors.
 func (c *call) Format(s fmt.State, _ rune) {
-	_, _ = io.WriteString(s, "call of "+c.path) //nolint:errcheck // a fmt.State has no way to fail that anybody sees
+	_, _ = io.WriteString(s, "call of "+c.path) // a fmt.State has no way to fail that anybody sees
 }
 
 // Capture is a segment of the path.

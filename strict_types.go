@@ -20,6 +20,7 @@ import (
 // Bounds of what is sent, so that no single field can fill a record.
 const (
 	maxText    = 64 << 10 // bytes of a string: certificates fit
+	maxKey     = 512      // bytes of a map's key
 	maxItems   = 1000     // of a list or a map
 	maxSeconds = 100 * 365 * 24 * 3600
 	// Larger ones would not come back from storage as they went in.
@@ -186,29 +187,32 @@ func parseInt(raw any) (n int, wrong string) {
 	return int(wide), ""
 }
 
+const wrongSeconds = "must be a duration: seconds, or for example 90s, 1h30m, 7d"
+
 var wholeDays = regexp.MustCompile(`^([0-9]{1,6})d$`)
 
 // parseSeconds takes a whole number of seconds, or a duration like 90s, 1h30m
 // or 7d.
 func parseSeconds(raw any) (n int, wrong string) {
-	const text = "must be a duration: seconds, or for example 90s, 1h30m, 7d"
-	if s, ok := raw.(string); ok {
-		if days := wholeDays.FindStringSubmatch(s); days != nil {
-			raw = days[1]
-			if n, wrong = parseInt(raw); wrong != "" {
-				return 0, text
-			}
-			return checkSeconds(n * 24 * 3600)
+	s, ok := raw.(string)
+	if !ok {
+		s = "" // neither days nor a duration: a number, or wrong
+	}
+	if days := wholeDays.FindStringSubmatch(s); days != nil {
+		n, err := strconv.Atoi(days[1])
+		if err != nil {
+			return 0, wrongSeconds
 		}
-		if d, err := time.ParseDuration(s); err == nil {
-			if d%time.Second != 0 {
-				return 0, "must be whole seconds"
-			}
-			return checkSeconds(int(d / time.Second))
+		return checkSeconds(n * 24 * 3600)
+	}
+	if d, err := time.ParseDuration(s); err == nil {
+		if d%time.Second != 0 {
+			return 0, "must be whole seconds"
 		}
+		return checkSeconds(int(d / time.Second))
 	}
 	if n, wrong = parseInt(raw); wrong != "" {
-		return 0, text
+		return 0, wrongSeconds
 	}
 	return checkSeconds(n)
 }
@@ -232,34 +236,19 @@ func parseTime(raw any) (any, string) {
 	return nil, "must be a time like 2026-03-02T09:00:00Z"
 }
 
+const wrongMap = "must be a map of strings: key=value, or an object of strings"
+
 // parseMap takes an object of strings, key=value pairs, or a text that is a
 // JSON object.
 func parseMap(raw any) (any, string) {
-	const text = "must be a map of strings: key=value, or an object of strings"
 	out := map[string]string{}
-	put := func(key, value string) string {
-		switch _, twice := out[key]; {
-		case strings.TrimSpace(key) == "":
-			return "must not have an empty key"
-		case twice:
-			return "has a key twice"
-		case !utf8.ValidString(key) || !utf8.ValidString(value):
-			return "not valid UTF-8"
-		case len(key) > 512 || len(value) > maxText:
-			return fmt.Sprintf("has a key or a value that is longer than 512 or %d bytes", maxText)
-		case len(out) == maxItems:
-			return fmt.Sprintf("has more than %d keys", maxItems)
-		}
-		out[key] = value
-		return ""
-	}
 	if object, ok := objectOf(raw); ok {
 		for _, key := range slices.Sorted(maps.Keys(object)) {
 			value, ok := object[key].(string)
 			if !ok {
-				return nil, text
+				return nil, wrongMap
 			}
-			if wrong := put(key, value); wrong != "" {
+			if wrong := putPair(out, key, value); wrong != "" {
 				return nil, wrong
 			}
 		}
@@ -267,19 +256,37 @@ func parseMap(raw any) (any, string) {
 	}
 	pairs, ok := pairsOf(raw)
 	if !ok {
-		return nil, text
+		return nil, wrongMap
 	}
 	for _, pair := range pairs {
 		s, isText := pair.(string)
 		key, value, ok := strings.Cut(s, "=")
 		if !isText || !ok {
-			return nil, text
+			return nil, wrongMap
 		}
-		if wrong := put(key, value); wrong != "" {
+		if wrong := putPair(out, key, value); wrong != "" {
 			return nil, wrong
 		}
 	}
 	return out, ""
+}
+
+// putPair adds a pair to a map that was sent, or says what is wrong with it.
+func putPair(out map[string]string, key, value string) string {
+	switch _, twice := out[key]; {
+	case strings.TrimSpace(key) == "":
+		return "must not have an empty key"
+	case twice:
+		return "has a key twice"
+	case !utf8.ValidString(key) || !utf8.ValidString(value):
+		return "not valid UTF-8"
+	case len(key) > maxKey || len(value) > maxText:
+		return fmt.Sprintf("has a key or a value that is longer than %d or %d bytes", maxKey, maxText)
+	case len(out) == maxItems:
+		return fmt.Sprintf("has more than %d keys", maxItems)
+	}
+	out[key] = value
+	return ""
 }
 
 func pairsOf(raw any) ([]any, bool) {

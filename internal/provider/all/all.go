@@ -1,0 +1,25 @@
+// Package all is the explicit list of providers. Adding one is one folder and
+// one line here.
+package all
+
+import (
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/host"
+)
+
+// Descriptors lists every provider of this build, in the order of their types.
+func Descriptors() []contract.Descriptor {
+	return []contract.Descriptor{
+		host.Descriptor(),
+	}
+}
+
+// Lookup finds the provider of a target type among descriptors.
+func Lookup(descriptors []contract.Descriptor, targetType string) (d contract.Descriptor, ok bool) {
+	for _, d := range descriptors {
+		if d.Type == targetType {
+			return d, true
+		}
+	}
+	return contract.Descriptor{}, false
+}

@@ -146,10 +146,12 @@ func errorFields() []field {
 		{name: "request_id", typ: contract.TypeString, desc: "The request, where there is one."},
 		{name: "role", typ: contract.TypeString, desc: "The role."},
 		{name: "approvals", typ: contract.TypeMap, desc: "Approvals: have and need."},
-		{name: "waiting_for", typ: contract.TypeStrings, desc: "Who can decide."},
+		{name: "waiting_for", typ: contract.TypeString, desc: "Who can decide."},
 		{name: "expires_at", typ: typeTime, desc: "When the request expires."},
 		{name: "poll_after_seconds", typ: contract.TypeInt, desc: "When asking again makes sense."},
 		{name: "target_code", typ: contract.TypeString, desc: "The target's own code for what it refused."},
+		{name: "hold_id", typ: contract.TypeString, desc: "The hold that stands in the way."},
+		{name: "live_credentials", typ: contract.TypeInt, desc: "Live credentials that stand in the way."},
 		{name: "next", typ: contract.TypeString, desc: "The command that helps."},
 	}
 }

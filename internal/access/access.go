@@ -208,3 +208,6 @@ func (a *Access) descriptorOf(t *domain.Target) (contract.Descriptor, error) {
 	}
 	return d, nil
 }
+
+// Now is the time that the use cases go by.
+func (a *Access) Now() time.Time { return a.now() }

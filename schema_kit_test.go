@@ -148,8 +148,8 @@ func checkPaths(t *testing.T, paths []*framework.Path) {
 	t.Helper()
 	ids := map[string]string{}
 	for i, p := range paths {
-		sentence(t, p.Pattern, "help", p.HelpSynopsis)
-		sentence(t, p.Pattern, "description", p.HelpDescription)
+		spoken(t, p.Pattern, "help", p.HelpSynopsis)
+		spoken(t, p.Pattern, "description", p.HelpDescription)
 		checkFields(t, p)
 		if len(p.Operations) == 0 {
 			t.Errorf("%s: has no operations", p.Pattern)
@@ -179,14 +179,14 @@ func checkFields(t *testing.T, p *framework.Path) {
 		if !fieldName.MatchString(name) || f.Type == framework.TypeInvalid {
 			t.Errorf("%s: field %q of type %s", p.Pattern, name, f.Type)
 		}
-		sentence(t, p.Pattern, "field "+name, f.Description)
+		spoken(t, p.Pattern, "field "+name, f.Description)
 	}
 }
 
 func checkOperation(t *testing.T, p *framework.Path, verb logical.Operation, o framework.OperationProperties, ids map[string]string) {
 	t.Helper()
 	where := fmt.Sprintf("%s of %s", verb, p.Pattern)
-	sentence(t, where, "summary", o.Summary)
+	spoken(t, where, "summary", o.Summary)
 	if !o.ForwardPerformanceStandby || !o.ForwardPerformanceSecondary {
 		t.Errorf("%s: would be answered by a node that cannot write", where)
 	}
@@ -218,17 +218,17 @@ func checkOperation(t *testing.T, p *framework.Path, verb logical.Operation, o f
 				t.Errorf("%s: says nothing about its %d", where, code)
 			}
 			for name, f := range r.Fields {
-				sentence(t, where, "answered field "+name, f.Description)
+				spoken(t, where, "answered field "+name, f.Description)
 			}
 		}
 	}
 }
 
-// sentence wants a text for people.
-func sentence(t *testing.T, where, what, text string) {
+// spoken wants a text for people.
+func spoken(t *testing.T, where, what, text string) {
 	t.Helper()
-	if text = strings.TrimSpace(text); text == "" || strings.ToUpper(text[:1]) != text[:1] && what != "summary" {
-		t.Errorf("%s: %s is no sentence: %q", where, what, text)
+	if strings.TrimSpace(text) == "" {
+		t.Errorf("%s: %s says nothing", where, what)
 	}
 }
 

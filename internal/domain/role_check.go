@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -108,6 +109,8 @@ func (r Role) checkDurations(p *problems) {
 	}
 	if r.MinTTL > r.MaxTTL {
 		p.add("min_ttl", "is longer than max_ttl")
+	} else if r.TTL < r.MinTTL {
+		p.add("ttl", "is shorter than min_ttl")
 	}
 	if r.LeaseTTL > 0 && r.LeaseTTL < r.MinTTL {
 		p.add("lease_ttl", "is shorter than min_ttl")
@@ -149,10 +152,11 @@ func (r Role) checkCounts(p *problems) {
 }
 
 func (r Role) checkTexts(p *problems) {
-	for field, text := range map[string]string{"description": r.Description, "owner": r.Owner} {
-		if why := CheckText(text, MaxJustification); why != "" {
-			p.add(field, why)
-		}
+	if why := CheckText(r.Description, MaxJustification); why != "" {
+		p.add("description", why)
+	}
+	if why := CheckText(r.Owner, MaxJustification); why != "" {
+		p.add("owner", why)
 	}
 	if len(r.Labels) > 64 {
 		p.add("labels", "more than 64")
@@ -178,8 +182,8 @@ func (r Role) checkParams(p *problems) {
 		p.add("params", "more than 32")
 		return
 	}
-	for name, d := range r.Params {
-		field := "params." + name
+	for _, name := range slices.Sorted(maps.Keys(r.Params)) {
+		d, field := r.Params[name], "params."+name
 		if !paramNamePattern.MatchString(name) {
 			p.add("params", "a name is 1 to 63 of a-z, 0-9 and _, and starts with a letter")
 			continue

@@ -161,7 +161,7 @@ func approvalWire() []field {
 		always(str("state", "State as seen now.")),
 		str("role", "The role."),
 		str("ticket", "Ticket."),
-		field{name: "params", typ: contract.TypeMap, desc: "Parameters; sensitive ones as hashes."},
+		{name: "params", typ: contract.TypeMap, desc: "Parameters; sensitive ones as hashes."},
 		str("principal", "The requester's own principal at the target, for kinds that elevate it."),
 		str("start_time", "Start that was asked for."),
 		str("expires_at", "When the request expires if nobody decides."),

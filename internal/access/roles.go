@@ -2,7 +2,6 @@ package access
 
 import (
 	"context"
-
 	"fmt"
 	"reflect"
 	"slices"

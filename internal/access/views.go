@@ -464,11 +464,16 @@ func checkConfig(c domain.Config) error {
 		n    int
 		most int
 	}{
-		{"max_open", c.MaxOpen, 1_000_000}, {"person_max_open", c.PersonMaxOpen, 10_000},
-		{"machine_max_open", c.MachineMaxOpen, 100_000}, {"issue_rate", c.IssueRate, 100_000},
-		{"machine_issue_rate", c.MachineIssueRate, 1_000_000}, {"auto_request_per_day", c.AutoRequestPerDay, 100},
-		{"hold_ttl", int(c.HoldTTL), int(domain.LimitTTL)}, {"retention_human", int(c.RetentionHuman), 10 * int(domain.LimitTTL)},
-		{"retention_auto", int(c.RetentionAuto), 10 * int(domain.LimitTTL)}, {"reap_interval", int(c.ReapInterval), 60},
+		{"max_open", c.MaxOpen, 1_000_000},
+		{"person_max_open", c.PersonMaxOpen, 10_000},
+		{"machine_max_open", c.MachineMaxOpen, 100_000},
+		{"issue_rate", c.IssueRate, 100_000},
+		{"machine_issue_rate", c.MachineIssueRate, 1_000_000},
+		{"auto_request_per_day", c.AutoRequestPerDay, 100},
+		{"hold_ttl", int(c.HoldTTL), int(domain.LimitTTL)},
+		{"retention_human", int(c.RetentionHuman), 10 * int(domain.LimitTTL)},
+		{"retention_auto", int(c.RetentionAuto), 10 * int(domain.LimitTTL)},
+		{"reap_interval", int(c.ReapInterval), 60},
 	}
 	for _, x := range positive {
 		if x.n < 1 || x.n > x.most {

@@ -60,9 +60,9 @@ type Input struct {
 	// Metadata is the caller's entity metadata, for display at the target;
 	// never decided on.
 	Metadata map[string]string
-	Fields     Values
-	Params     map[string]string
-	NotAfter   time.Time // end of the credential, at the target too wherever it can carry one
+	Fields   Values
+	Params   map[string]string
+	NotAfter time.Time // end of the credential, at the target too wherever it can carry one
 }
 
 // Issued is a credential as the target gave it.

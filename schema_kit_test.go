@@ -139,6 +139,11 @@ func (b *bench) wantNowhere(t *testing.T, text string, resp *logical.Response, e
 	}
 }
 
+var (
+	segmentPattern = regexp.MustCompile(`\(\?P<[a-z_]+>[^)]*\)`)
+	trailingSlash  = regexp.MustCompile(`/\?$`)
+)
+
 var fieldName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`)
 
 // checkPaths walks all paths of a backend and reports what every path must
@@ -157,7 +162,7 @@ func checkPaths(t *testing.T, paths []*framework.Path) {
 		for verb, handler := range p.Operations {
 			checkOperation(t, p, verb, handler.Properties(), ids)
 		}
-		sample := regexp.MustCompile(`\(\?P<[a-z_]+>\[\^/\]\+\)`).ReplaceAllString(strings.Trim(p.Pattern, "^$"), "x")
+		sample := segmentPattern.ReplaceAllString(strings.Trim(p.Pattern, "^$"), "x")
 		for _, form := range []string{strings.TrimSuffix(sample, "/?"), strings.TrimSuffix(sample, "?")} {
 			if j := slices.IndexFunc(paths, func(q *framework.Path) bool {
 				return regexp.MustCompile("^" + strings.Trim(q.Pattern, "^$") + "$").MatchString(form)

@@ -171,10 +171,9 @@ func (m maker) trial(ns string) []dryRunObject {
 // permission, for whatever the roles in use need.
 func (p *Provider) Check(ctx context.Context, roles []contract.Spec) (contract.CheckReport, error) {
 	var out contract.CheckReport
-	if p.target.Place != "" {
-		if err := p.prove(ctx, "check", p.target.Place); err != nil {
-			return out, err
-		}
+	// Without the permission to read the place the review below still says so.
+	if place, err := p.Place(ctx); err == nil && p.target.Place != "" && place != p.target.Place {
+		return out, contract.PlaceError("check")
 	}
 	info, err := p.api.Self(ctx)
 	if err != nil {
@@ -182,14 +181,17 @@ func (p *Provider) Check(ctx context.Context, roles []contract.Spec) (contract.C
 	}
 	out.Identity = info.Username
 	policy := newPolicy(info.Username)
-	wanted := map[need]bool{{verb: "get", resource: "namespaces", name: placeNamespace}: true}
+	wanted := map[need]bool{}
+	for _, n := range p.base() {
+		wanted[n] = true
+	}
 	for _, spec := range roles {
 		r, report := readRole(spec.Fields, spec.Params)
 		if !report.OK() {
 			out.Warnings = append(out.Warnings, "role "+spec.Role+" is not valid: "+badFields(report))
 			continue
 		}
-		for _, n := range p.config.needs(r) {
+		for _, n := range r.needs() {
 			wanted[n] = true
 		}
 		policy.grant(r)

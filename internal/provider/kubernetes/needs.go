@@ -75,16 +75,26 @@ func (r role) scope() []string {
 	return r.namespaces
 }
 
-// needs lists what the engine's identity must be allowed for a role.
-func (c targetConfig) needs(r role) []need {
+// base lists what the engine's identity must be allowed whatever the roles
+// are: to tell where it is, and to find what is left there.
+func (p *Provider) base() []need {
 	out := []need{{verb: "get", resource: "namespaces", name: placeNamespace}}
+	for _, look := range p.looks() {
+		out = append(out, on(look.kind, look.namespace, "list")...)
+	}
+	return out
+}
+
+// needs lists what the engine's identity must be allowed for a role.
+func (r role) needs() []need {
+	var out []need
 	if r.selector != nil {
 		out = append(out, need{verb: "get", resource: "namespaces"})
 	}
 	switch r.kind {
 	case kindToken:
 		for _, ns := range r.scope() {
-			out = append(out, on(secretObject, ns, "create", "delete", "list")...)
+			out = append(out, on(secretObject, ns, "create", "delete")...)
 			out = append(out, need{verb: "create", resource: "serviceaccounts", sub: "token", namespace: ns, name: r.account})
 		}
 		return out
@@ -97,7 +107,7 @@ func (c targetConfig) needs(r role) []need {
 			}
 		}
 		for _, ns := range homes {
-			out = append(out, on(serviceAccount, ns, "create", "get", "delete", "list")...)
+			out = append(out, on(serviceAccount, ns, "create", "get", "delete")...)
 			out = append(out, need{verb: "create", resource: "serviceaccounts", sub: "token", namespace: ns})
 		}
 	}
@@ -106,9 +116,9 @@ func (c targetConfig) needs(r role) []need {
 		binds, makes = clusterRoleBinding, clusterRole
 	}
 	for _, ns := range r.scope() {
-		out = append(out, on(binds, ns, "create", "get", "delete", "list")...)
+		out = append(out, on(binds, ns, "create", "get", "delete")...)
 		if len(r.rules) > 0 {
-			out = append(out, on(makes, ns, "create", "get", "delete", "list")...)
+			out = append(out, on(makes, ns, "create", "get", "delete")...)
 		}
 	}
 	return out

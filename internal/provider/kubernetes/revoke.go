@@ -13,10 +13,14 @@ import (
 )
 
 // lateWrites is how long after a credential's plan a call of its issue can
-// still take effect: the issue's own time and the API server's default
-// --request-timeout of 60 s, rounded up. What is absent before that may be on
-// its way, and is looked for once more afterwards.
-const lateWrites = 90 * time.Second
+// still take effect, although nobody waits for it any more: the issue's own
+// time and the API server's default --request-timeout of 60 s, rounded up. What
+// is absent before that may be on its way, and is looked for again: soon at
+// first, for the last time then.
+const (
+	lateWrites = 90 * time.Second
+	firstLook  = 2 * time.Second
+)
 
 // Revoke implements contract.Provider. Bindings go first: they bite at once.
 // One that cannot be deleted keeps nothing else alive.
@@ -53,7 +57,9 @@ func (p *Provider) Revoke(ctx context.Context, h domain.Handle) (contract.Ended,
 	if err != nil {
 		return contract.Ended{}, err
 	}
-	if again := planned(h.Credential).Add(lateWrites); missing.Load() && p.env.Clock.Now().Before(again) {
+	now, begun := p.env.Clock.Now(), planned(h.Credential)
+	if age := now.Sub(begun); missing.Load() && age < lateWrites {
+		again := begun.Add(min(max(2*age, age+firstLook), lateWrites))
 		return contract.Ended{AccessGone: true, Rest: h, Again: again}, nil
 	}
 	return contract.Gone(), nil

@@ -14,6 +14,8 @@ import (
 
 // initialize starts the periodic work. It makes no network call and reads no
 // storage itself: the host holds its state lock meanwhile.
+//
+//nolint:contextcheck // the work outlives this call, and ends with clean
 func (b *backend) initialize(_ context.Context, _ *logical.InitializationRequest) error {
 	if b.writable() {
 		b.access.Start()
@@ -52,11 +54,11 @@ type directory struct{ view logical.SystemView }
 // none, or as an error of its own.
 func (d directory) Entity(_ context.Context, id string, groups bool) (*domain.Entity, error) {
 	e, err := d.view.EntityInfo(id)
-	if err != nil && !unknownEntity(err) {
+	switch {
+	case err != nil && !unknownEntity(err):
 		return nil, err
-	}
-	if e == nil || err != nil {
-		return nil, nil //nolint:nilnil // unknown is an ordinary answer
+	case err != nil, e == nil:
+		return nil, nil //nolint:nilnil,nilerr // unknown is an ordinary answer
 	}
 	out := &domain.Entity{ID: e.ID, Name: e.Name, Disabled: e.Disabled, Metadata: e.Metadata}
 	for _, a := range e.Aliases {

@@ -14,14 +14,14 @@ import (
 
 // secretType is stored in every lease. It can never change: the host finds the
 // code that revokes a lease by it.
-const secretType = "pim_credential"
+const secretType = "pim_credential" //nolint:gosec // a name, no credential
 
 // The lease's internal data: strings only, since numbers lose precision on
 // their way through the host. The keys can never change either.
 const (
 	leaseVersion    = "v"
 	leaseRequest    = "request_id"
-	leaseCredential = "credential_id"
+	leaseCredential = "credential_id" //nolint:gosec // a name, no credential
 	leaseNonce      = "nonce"
 	leaseHandle     = "handle"
 )

@@ -2,7 +2,6 @@ package pim
 
 import (
 	"net/http"
-	"sort"
 	"strings"
 	"time"
 
@@ -196,13 +195,8 @@ func approvalData(v access.RequestView, now time.Time) map[string]any {
 		why = strings.TrimSpace(why + " [" + domain.Printable(r.Ticket) + "]")
 	}
 	revocation := string(v.Revocation.Class)
-	for i, s := range v.Revocation.Survives {
-		if i == 0 {
-			revocation += "; survives: "
-		} else {
-			revocation += ", "
-		}
-		revocation += string(s)
+	if list, _ := access.RevocationFields(v.Revocation)["pim_revocation_survives"].(string); list != "" {
+		revocation += "; survives: " + list
 	}
 	data := map[string]any{
 		"request_id": string(r.ID), "who": domain.Printable(r.Requester.Name), "what": what(v), "why": why,
@@ -219,19 +213,14 @@ func approvalData(v access.RequestView, now time.Time) map[string]any {
 }
 
 func what(v access.RequestView) string {
-	s := "role " + v.Request.Role + " at target " + v.Request.Target
-	names := make([]string, 0, len(v.Params))
-	for k := range v.Params {
-		names = append(names, k)
-	}
-	sort.Strings(names)
-	for _, k := range names {
-		s += ", " + k + "=" + domain.Printable(v.Params[k])
+	parts := []string{"role " + v.Request.Role + " at target " + v.Request.Target}
+	for _, k := range contract.SortedKeys(v.Params) {
+		parts = append(parts, k+"="+domain.Printable(v.Params[k]))
 	}
 	if v.Request.Principal != "" {
-		s += ", for " + domain.Printable(v.Request.Principal)
+		parts = append(parts, "for "+domain.Printable(v.Request.Principal))
 	}
-	return s
+	return strings.Join(parts, ", ")
 }
 
 // pageAnswer renders one page of a list.

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"maps"
 	"strings"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
@@ -157,9 +158,7 @@ func (a *Access) pin(ctx context.Context, name string, pins map[string]string) (
 		}
 		next := *role
 		next.Pins = map[string]string{}
-		for k, v := range role.Pins {
-			next.Pins[k] = v
-		}
+		maps.Copy(next.Pins, role.Pins)
 		for k, v := range pins {
 			if next.Pins[k] == "" {
 				next.Pins[k] = v

@@ -113,40 +113,48 @@ func (a *Access) find(ctx context.Context, who actor, role domain.Role, ask Cred
 	f := finding{cool: cfg.AutoRequestCooldown.Duration(), perDay: cfg.AutoRequestPerDay}
 	var grants []domain.Request
 	now := a.now()
-	for i := range rec.Entries {
-		e := rec.Entries[i]
+	for _, e := range rec.Entries {
 		if e.Role != role.Name {
 			continue
 		}
-		if e.Auto && now.Sub(e.At) < 24*time.Hour {
-			f.asked++
-		}
-		if e.Closed != "" {
-			f.last = &e
-			continue
-		}
-		if e.NoBar && e.Until.Sub(now) < fullLease(role) && !a.keeps(e.ID) {
-			continue // it would take no new issue: not worth a read
+		f.count(e, now)
+		if e.Closed != "" || e.NoBar && e.Until.Sub(now) < fullLease(role) && !a.keeps(e.ID) {
+			continue // closed, or it would take no new issue: not worth a read
 		}
 		r, err := a.store.OpenRequest(ctx, e.ID)
 		if err != nil {
 			return f, err
 		}
-		if r == nil {
-			continue
-		}
-		switch seen := r.At(now); {
-		case usable(*r, now):
+		if r != nil && !f.take(*r, now) {
 			grants = append(grants, *r)
-		case seen.Terminal():
-			f.closed = r
-			f.last = &domain.PersonEntry{ID: r.ID, Role: r.Role, Closed: seen, At: closedAt(*r, now)}
-		default:
-			f.request = r
 		}
 	}
 	f.grant, err = choose(grants, ask.Params)
 	return f, err
+}
+
+// count takes note of an entry without reading its request.
+func (f *finding) count(e domain.PersonEntry, now time.Time) {
+	if e.Auto && now.Sub(e.At) < 24*time.Hour {
+		f.asked++
+	}
+	if e.Closed != "" {
+		f.last = &e
+	}
+}
+
+// take takes note of a request that gives no credential now; false = it does.
+func (f *finding) take(r domain.Request, now time.Time) bool {
+	switch seen := r.At(now); {
+	case usable(r, now):
+		return false
+	case seen.Terminal():
+		f.closed = &r
+		f.last = &domain.PersonEntry{ID: r.ID, Role: r.Role, Closed: seen, At: closedAt(r, now)}
+	default:
+		f.request = &r
+	}
+	return true
 }
 
 func closedAt(r domain.Request, now time.Time) time.Time {
@@ -179,15 +187,9 @@ func (a *Access) findByID(ctx context.Context, who actor, role domain.Role, id s
 	if r == nil || r.Requester.Person != who.person || r.Role != role.Name {
 		return finding{}, nil
 	}
-	now := a.now()
-	f := finding{request: r}
-	switch {
-	case usable(*r, now):
-		return finding{grant: r}, nil
-	case r.At(now).Terminal():
-		f.closed = r
-		f.last = &domain.PersonEntry{ID: r.ID, Role: r.Role, Closed: r.At(now), At: closedAt(*r, now)}
-		f.request = nil
+	var f finding
+	if !f.take(*r, a.now()) {
+		f.grant = r
 	}
 	return f, nil
 }

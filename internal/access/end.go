@@ -116,7 +116,7 @@ func (a *Access) finish(ctx context.Context, id domain.RequestID, cred domain.Cr
 		if c, err = a.handleOf(ctx, id, c); err != nil {
 			return err
 		}
-		ended, err := a.revokeAt(ctx, id, c)
+		ended, err := a.revokeAt(ctx, c)
 		return a.settleEnd(ctx, id, c, ended, err)
 	})
 }
@@ -175,7 +175,7 @@ func (a *Access) handleOf(ctx context.Context, id domain.RequestID, c domain.Cre
 
 // revokeAt calls the target, unless another credential still uses the shared
 // object.
-func (a *Access) revokeAt(ctx context.Context, id domain.RequestID, c domain.Credential) (contract.Ended, error) {
+func (a *Access) revokeAt(ctx context.Context, c domain.Credential) (contract.Ended, error) {
 	last, err := a.release(ctx, c)
 	if err != nil {
 		return contract.Ended{}, err

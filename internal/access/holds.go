@@ -123,3 +123,38 @@ func scopeOf(r domain.Request) domain.Scope {
 		Person: r.Requester.Person, Entity: r.Requester.Entity, Role: r.Role, Target: r.Target, Ticket: r.Ticket,
 	}
 }
+
+// Holds lists the holds in force and those that ran out but were not lifted.
+func (a *Access) Holds(ctx context.Context) ([]domain.Hold, error) { return a.holds.list(ctx) }
+
+// Hold reads one hold; nil = none.
+func (a *Access) Hold(ctx context.Context, id string) (*domain.Hold, error) {
+	return a.holds.get(ctx, id)
+}
+
+// SetHold blocks a person, role, target or ticket until a time or until it is
+// lifted.
+func (a *Access) SetHold(ctx context.Context, c Caller, k Kill) (domain.Hold, error) {
+	h, err := a.selector(ctx, k, a.namedCaller(ctx, c))
+	if err != nil {
+		return h, err
+	}
+	if k.Hold != nil && *k.Hold > 0 {
+		h.Until = a.now().Add(k.Hold.Duration())
+	}
+	return h, a.holds.set(ctx, h)
+}
+
+// LiftHold removes a hold; not by the person held. Lifting an unknown one
+// changes nothing.
+func (a *Access) LiftHold(ctx context.Context, c Caller, id string) error {
+	h, err := a.holds.get(ctx, id)
+	if err != nil || h == nil {
+		return err
+	}
+	by := a.namedCaller(ctx, c)
+	if h.Kind == domain.HoldPerson && by.Entity != "" && (by.Entity == h.Value || by.Person != "" && by.Person == h.Person) {
+		return fault.New(fault.Denied, fault.CodeHeld, "access denied: a hold is not lifted by the person held", nil)
+	}
+	return a.holds.lift(ctx, id)
+}

@@ -76,58 +76,6 @@ func (a *Access) issueFresh(ctx context.Context, who actor, role domain.Role, as
 	return a.issueNew(ctx, who, role, *r, ask)
 }
 
-// verify re-reads, live, that the grant still stands: the digest under the
-// role and target as they are, and the approvers whose decisions are needed.
-func (a *Access) verify(ctx context.Context, role domain.Role, r domain.Request) error {
-	sealed, err := a.sealedNow(ctx, r, role)
-	if err != nil {
-		return err
-	}
-	if sealed != r.Digest {
-		return fault.New(fault.Conflict, fault.CodeRoleChanged,
-			"no active grant: the role or its target changed since request "+string(r.ID)+" was filed; run: "+requestCommand(role), nil).
-			With("request_id", string(r.ID)).With("role", role.Name).With("state", string(r.State)).With("next", requestCommand(role))
-	}
-	if r.Auto {
-		return nil
-	}
-	standings, err := a.standing(ctx, role, needed(r))
-	if err != nil {
-		return err
-	}
-	o := domain.Evaluate(role, r.Requester, r.Requester.Person, standings)
-	if !o.Met && len(standings) < len(r.Decisions) {
-		// Of those that were enough one no longer counts: ask about them all.
-		if standings, err = a.standing(ctx, role, r.Decisions); err != nil {
-			return err
-		}
-		o = domain.Evaluate(role, r.Requester, r.Requester.Person, standings)
-	}
-	if o.Met {
-		return nil
-	}
-	why := "an approver does not count any more"
-	for _, res := range o.Rules {
-		if res.Rule == "approval" {
-			why = res.Reason
-			break
-		}
-	}
-	return fault.New(fault.Denied, fault.CodeNotApprover, "access denied: the approvals of request "+string(r.ID)+" no longer suffice: "+why, nil).
-		With("request_id", string(r.ID)).With("role", role.Name).
-		With("approvals", map[string]any{"have": o.Have, "need": o.Need})
-}
-
-// needed are the decisions that made the quorum: those until it was met.
-func needed(r domain.Request) []domain.Decision {
-	for i, d := range r.Decisions {
-		if d.At.After(r.Times.Quorum) {
-			return r.Decisions[:i]
-		}
-	}
-	return r.Decisions
-}
-
 // ready refuses to issue at a target where a restore is being cleaned up. A
 // process that has not read that state yet knows nothing, so it waits for it.
 func (a *Access) ready(ctx context.Context, target string) error {
@@ -255,24 +203,11 @@ func (a *Access) intendLocked(ctx context.Context, tx *store.RequestTx, j *job) 
 	if err := a.free(ctx, scopeOf(*cur)); err != nil {
 		return err
 	}
-	next, err := a.settleTime(*cur)
+	next, err := a.started(*cur, j.who)
 	if err != nil {
 		return err
 	}
-	if next.State == domain.Scheduled {
-		if next, err = next.Apply(domain.Event{Kind: domain.Started, By: j.who.party()}, now); err != nil {
-			return err
-		}
-	}
-	live := 0
-	for _, c := range next.Credentials {
-		// One of another process is abandoned: it is undone and counts for
-		// nothing.
-		if c.State.MayExist() && (c.State != domain.CredIssuing || c.Boot == a.boot) {
-			live++
-		}
-	}
-	if live >= j.role.MaxCredentials {
+	if live := a.counted(next); live >= j.role.MaxCredentials {
 		return fault.Newf(fault.Conflict, fault.CodeLimit, "limit reached: %d live credentials under request %s", live, next.ID).
 			With("request_id", string(next.ID))
 	}
@@ -285,6 +220,28 @@ func (a *Access) intendLocked(ctx context.Context, tx *store.RequestTx, j *job) 
 	}
 	j.req = next
 	return nil
+}
+
+// started brings a request up to now; a first read starts its window.
+func (a *Access) started(r domain.Request, who actor) (domain.Request, error) {
+	next, err := a.settleTime(r)
+	if err != nil || next.State != domain.Scheduled {
+		return next, err
+	}
+	return next.Apply(domain.Event{Kind: domain.Started, By: who.party()}, a.now())
+}
+
+// counted is how many credentials count against the limit of a grant. One that
+// another process was issuing is abandoned: it is undone and counts for
+// nothing.
+func (a *Access) counted(r domain.Request) int {
+	n := 0
+	for _, c := range r.Credentials {
+		if c.State.MayExist() && (c.State != domain.CredIssuing || c.Boot == a.boot) {
+			n++
+		}
+	}
+	return n
 }
 
 func errMeanwhile() error {
@@ -363,8 +320,7 @@ func (a *Access) undo(ctx context.Context, j *job, failed error) error {
 			return err
 		}
 		next, err := cur.ApplyCredential(j.cred.ID, domain.CredFailed, "the issue failed", a.now())
-		var move *domain.MoveError
-		if errors.As(err, &move) {
+		if _, ok := errors.AsType[*domain.MoveError](err); ok {
 			return nil // somebody ended it already
 		}
 		if err != nil {
@@ -381,140 +337,4 @@ func (a *Access) undo(ctx context.Context, j *job, failed error) error {
 	}
 	a.log.Warn("issue failed", "request", string(j.req.ID), "credential", string(j.cred.ID), "code", codeOf(failed))
 	return providerFault(failed)
-}
-
-// settle re-reads request and holds under the lock. If the access ended
-// meanwhile, the credential is undone and never answered.
-func (a *Access) settle(ctx context.Context, j *job, issued contract.Issued, first bool) (*Answer, error) {
-	ended := false
-	err := a.store.WithRequest(j.req.ID, func(tx *store.RequestTx) error {
-		cur, err := a.load(ctx, tx, j.req.ID, &j.req)
-		if err != nil {
-			return err
-		}
-		if cur == nil {
-			return errMeanwhile()
-		}
-		now := a.now()
-		c, _ := cur.Credential(j.cred.ID)
-		held := a.free(ctx, scopeOf(*cur))
-		var next domain.Request
-		if cur.At(now) != domain.Active || c.State != domain.CredIssuing || held != nil {
-			ended = true
-			if c.State != domain.CredIssuing {
-				return nil
-			}
-			next, err = cur.ApplyCredential(j.cred.ID, domain.CredFailed, "the access ended while it was issued", now)
-		} else {
-			next, err = settled(*cur, j, issued, now)
-		}
-		if err != nil {
-			return err
-		}
-		if err := a.save(ctx, tx, next, "issue settled"); err != nil {
-			return err
-		}
-		j.req = next
-		return nil
-	})
-	switch {
-	case err != nil:
-		return nil, a.undo(ctx, j, err)
-	case ended:
-		return nil, a.undo(ctx, j, errMeanwhile())
-	}
-	if j.role.ReuseWindow > 0 && first {
-		until := a.now().Add(j.role.ReuseWindow.Duration())
-		a.reuse.keep(j.req.ID, shared{credential: j.cred.ID, issued: issued, until: earlier(until, j.cred.Expires)})
-	}
-	return a.answer(j.role, j.req, j.cred, j.nonce, issued, j.ttl, j.ask.Compose, false), nil
-}
-
-func settled(r domain.Request, j *job, issued contract.Issued, now time.Time) (domain.Request, error) {
-	next, err := r.ApplyCredential(j.cred.ID, domain.CredIssued, "", now)
-	if err != nil {
-		return r, err
-	}
-	if !issued.NotAfter.IsZero() && issued.NotAfter.Before(j.cred.Expires) {
-		j.cred.Expires = issued.NotAfter
-		j.ttl = min(j.ttl, issued.NotAfter.Sub(now)).Truncate(time.Second)
-	}
-	return next.Edit(j.cred.ID, func(c *domain.Credential) {
-		c.Handle, c.Expires = j.cred.Handle, j.cred.Expires
-		c.Nonces = []domain.Nonce{{ID: j.nonce, Until: j.cred.Expires}}
-	})
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-// share answers with a credential that another read already got, under a lease
-// of its own.
-func (a *Access) share(ctx context.Context, role domain.Role, r domain.Request, s shared, ask CredsAsk) (*Answer, error) {
-	nonce, err := a.newID()
-	if err != nil {
-		return nil, err
-	}
-	var cred domain.Credential
-	err = a.store.WithRequest(r.ID, func(tx *store.RequestTx) error {
-		cur, err := a.load(ctx, tx, r.ID, &r)
-		if err != nil {
-			return err
-		}
-		if cur == nil || cur.At(a.now()) != domain.Active {
-			return errMeanwhile()
-		}
-		c, ok := cur.Credential(s.credential)
-		if !ok || c.State != domain.CredActive {
-			return errMeanwhile()
-		}
-		next, err := cur.Edit(c.ID, func(c *domain.Credential) {
-			c.Nonces = append(append([]domain.Nonce(nil), c.Nonces...), domain.Nonce{ID: nonce, Until: c.Expires})
-		})
-		if err != nil {
-			return err
-		}
-		r, cred = next, c
-		return a.save(ctx, tx, next, "shared")
-	})
-	if err != nil {
-		return nil, err
-	}
-	ttl := cred.Expires.Sub(a.now()).Truncate(time.Second)
-	if ttl < time.Second {
-		return nil, errMeanwhile()
-	}
-	return a.answer(role, r, cred, nonce, s.issued, ttl, ask.Compose, true), nil
-}
-
-// answer puts the credential and our own fields together.
-func (a *Access) answer(role domain.Role, r domain.Request, c domain.Credential, nonce string, issued contract.Issued, ttl time.Duration, compose, sharedRead bool) *Answer {
-	data := map[string]any{}
-	for k, v := range issued.Data.Reveal() {
-		if k != "data" && k != "metadata" { // clients take these two for something else
-			data[k] = v
-		}
-	}
-	if compose || role.Composite {
-		for k, v := range issued.Composite {
-			data[k] = v.Reveal()
-		}
-	}
-	data["pim_request_id"] = string(r.ID)
-	data["pim_credential_id"] = string(c.ID)
-	data["pim_expires_at"] = stamp(c.Expires)
-	data["pim_window_ends_at"] = stamp(r.WindowEnd)
-	data["pim_history_head"] = r.History.Head
-	data["pim_shared"] = sharedRead
-	for k, v := range revocationFields(a.revocationOf(role, r.Target)) {
-		data[k] = v
-	}
-	return &Answer{
-		Data: data, TTL: ttl, WrapTTL: role.WrapTTL.Duration(),
-		Lease: LeaseData{Request: r.ID, Credential: c.ID, Nonce: nonce, Handle: c.Handle},
-	}
 }

@@ -76,12 +76,10 @@ func (a *Access) Kill(ctx context.Context, c Caller, k Kill) (JobView, error) {
 	if err := a.store.PutJob(ctx, job); err != nil {
 		return JobView{}, err
 	}
-	a.background.Add(1)
-	go func() {
-		defer a.background.Done()
+	a.background.Go(func() {
 		defer a.recovered("kill switch")
 		a.carryOutKill(context.WithoutCancel(ctx), job, by)
-	}()
+	})
 	return JobView{Job: job, Requests: len(job.Requests)}, nil
 }
 
@@ -226,84 +224,3 @@ func (a *Access) KillJob(ctx context.Context, id string) (*JobView, error) {
 }
 
 const maxOutcome = 1000
-
-// RevokeGrant ends one grant, for its requester and for those who could
-// approve it.
-func (a *Access) RevokeGrant(ctx context.Context, c Caller, id domain.RequestID, reason string) (RequestView, error) {
-	who, err := a.actor(ctx, c)
-	if err != nil {
-		return RequestView{}, err
-	}
-	if why := domain.CheckText(reason, domain.MaxComment); why != "" {
-		return RequestView{}, fault.New(fault.Invalid, fault.CodeInvalid, "invalid input: reason: "+why, nil)
-	}
-	r, err := a.visible(ctx, who, id)
-	if err != nil {
-		return RequestView{}, err
-	}
-	mine := r.Requester.Person == who.person
-	if !mine && !a.couldApprove(ctx, who, r.Role) {
-		return RequestView{}, errUnknown()
-	}
-	if !r.At(a.now()).Terminal() {
-		if reason == "" {
-			reason = "revoked"
-		}
-		if err := a.endRequest(ctx, id, who.party(), reason); err != nil {
-			return RequestView{}, err
-		}
-	}
-	// End it at the target now; what fails goes on in the reaper.
-	if err := a.tend(ctx, id); err != nil {
-		a.log.Warn("ending a grant is left to the reaper", "request", string(id), "code", codeOf(err))
-	}
-	again, err := a.store.Request(ctx, id)
-	if err != nil || again == nil {
-		return RequestView{}, err
-	}
-	return a.view(ctx, *again, who)
-}
-
-// Holds lists the holds in force and those that ran out but were not lifted.
-func (a *Access) Holds(ctx context.Context) ([]domain.Hold, error) { return a.holds.list(ctx) }
-
-// Hold reads one hold; nil = none.
-func (a *Access) Hold(ctx context.Context, id string) (*domain.Hold, error) {
-	return a.holds.get(ctx, id)
-}
-
-// SetHold blocks a person, role, target or ticket until a time or until it is
-// lifted.
-func (a *Access) SetHold(ctx context.Context, c Caller, k Kill) (domain.Hold, error) {
-	h, err := a.selector(ctx, k, a.namedCaller(ctx, c))
-	if err != nil {
-		return h, err
-	}
-	if k.Hold != nil && *k.Hold > 0 {
-		h.Until = a.now().Add(k.Hold.Duration())
-	}
-	return h, a.holds.set(ctx, h)
-}
-
-// LiftHold removes a hold; not by the person held. Lifting an unknown one
-// changes nothing.
-func (a *Access) LiftHold(ctx context.Context, c Caller, id string) error {
-	h, err := a.holds.get(ctx, id)
-	if err != nil || h == nil {
-		return err
-	}
-	by := a.namedCaller(ctx, c)
-	if h.Kind == domain.HoldPerson && by.Entity != "" && (by.Entity == h.Value || by.Person != "" && by.Person == h.Person) {
-		return fault.New(fault.Denied, fault.CodeHeld, "access denied: a hold is not lifted by the person held", nil)
-	}
-	return a.holds.lift(ctx, id)
-}
-
-// waitChange waits until a request changes, ctx ends or the time is over.
-func (a *Access) waitChange(ctx context.Context, ch <-chan struct{}, d time.Duration) {
-	select {
-	case <-ch:
-	case <-ctx.Done():
-	case <-a.clock.After(d):
-	}
-}

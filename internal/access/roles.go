@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -65,7 +66,7 @@ func (a *Access) ReadRole(ctx context.Context, name string) (*RoleView, error) {
 }
 
 func (a *Access) roleView(ctx context.Context, role domain.Role) (*RoleView, error) {
-	v := &RoleView{Role: role, Revocation: a.revocationOf(role, role.Target)}
+	v := &RoleView{Role: role, Revocation: a.revocationOf(ctx, role, role.Target)}
 	t, err := a.store.Target(ctx, role.Target)
 	if err != nil {
 		return nil, err
@@ -154,9 +155,7 @@ func (a *Access) editedRole(name string, old *domain.Role, e RoleEdit) (domain.R
 	for _, k := range e.Clear {
 		delete(fields, k)
 	}
-	for k, v := range e.Set {
-		fields[k] = v
-	}
+	maps.Copy(fields, e.Set)
 	next.Fields = fields
 	if len(fields) == 0 {
 		next.Fields = nil

@@ -49,7 +49,7 @@ func (a *Access) rotate(ctx context.Context, t domain.Target) error {
 	if err != nil {
 		return err
 	}
-	if _, err := a.changeSecrets(ctx, t.Name, func(s *store.Secrets) { s.StageID = id }); err != nil {
+	if err := a.changeSecrets(ctx, t.Name, func(s *store.Secrets) { s.StageID = id }); err != nil {
 		return err
 	}
 	a.step("rotation noted")
@@ -59,7 +59,7 @@ func (a *Access) rotate(ctx context.Context, t domain.Target) error {
 		return providerFault(err)
 	}
 	a.step("rotation staged")
-	if _, err := a.changeSecrets(ctx, t.Name, func(s *store.Secrets) { s.Staged = store.Conceal(staged) }); err != nil {
+	if err := a.changeSecrets(ctx, t.Name, func(s *store.Secrets) { s.Staged = store.Conceal(staged) }); err != nil {
 		a.abandon(ctx, t.Name)
 		return err
 	}
@@ -67,7 +67,7 @@ func (a *Access) rotate(ctx context.Context, t domain.Target) error {
 		a.abandon(ctx, t.Name)
 		return err
 	}
-	_, err = a.changeSecrets(ctx, t.Name, func(s *store.Secrets) {
+	err = a.changeSecrets(ctx, t.Name, func(s *store.Secrets) {
 		s.Old = s.Current
 		s.Current = merged(s.Current, s.Staged)
 		s.Staged = nil
@@ -129,7 +129,7 @@ func (a *Access) retire(ctx context.Context, name string) error {
 	}
 	a.step("rotation retired")
 	now := a.now()
-	_, err = a.changeSecrets(ctx, name, func(s *store.Secrets) { s.Old, s.StageID = nil, "" })
+	err = a.changeSecrets(ctx, name, func(s *store.Secrets) { s.Old, s.StageID = nil, "" })
 	if err != nil {
 		return err
 	}
@@ -171,20 +171,17 @@ func (a *Access) recoverRotation(ctx context.Context, name string) error {
 			return providerFault(err)
 		}
 	}
-	_, err = a.changeSecrets(ctx, name, func(s *store.Secrets) { s.Staged, s.StageID = nil, "" })
+	err = a.changeSecrets(ctx, name, func(s *store.Secrets) { s.Staged, s.StageID = nil, "" })
 	return err
 }
 
-func (a *Access) changeSecrets(ctx context.Context, name string, f func(*store.Secrets)) (store.Secrets, error) {
-	var out store.Secrets
-	err := a.store.WithTarget(name, func(tx *store.TargetTx) error {
+func (a *Access) changeSecrets(ctx context.Context, name string, f func(*store.Secrets)) error {
+	return a.store.WithTarget(name, func(tx *store.TargetTx) error {
 		s, err := a.store.Secrets(ctx, name)
 		if err != nil {
 			return err
 		}
 		f(&s)
-		out = s
 		return tx.PutSecrets(ctx, s)
 	})
-	return out, err
 }

@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
@@ -266,12 +267,7 @@ func paramAllowed(decl domain.Param, value string) bool {
 		re, err := domain.CompilePattern(decl.Pattern)
 		return err == nil && re.MatchString(value)
 	}
-	for _, a := range decl.Allowed {
-		if a == value {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(decl.Allowed, value)
 }
 
 // openOf reads a person's open requests for a role and cuts what is old off

@@ -5,14 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
-	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
-	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
-	"github.com/vault-pim/vault-plugin-secrets-pim/internal/store"
 )
 
 // RequestView is a request as a reader sees it.
@@ -38,7 +34,7 @@ func (a *Access) view(ctx context.Context, r domain.Request, who actor) (Request
 	}
 	if role != nil {
 		v.Need = role.Approvals
-		v.Revocation = a.revocationOf(*role, r.Target)
+		v.Revocation = a.revocationOf(ctx, *role, r.Target)
 		v.Params = maskParams(*role, r.Params)
 		if v.State == domain.Pending {
 			v.WaitingFor = waitingFor(*role)
@@ -192,223 +188,10 @@ func (a *Access) AuditRequest(ctx context.Context, id domain.RequestID, grant bo
 	return a.view(ctx, *r, actor{})
 }
 
-// Page is one page of a list: keys in order, with what can be said of each
-// without reading it.
-type Page struct {
-	Keys []string
-	Info map[string]map[string]any
-}
-
-// MaxPage is the longest page of a list.
-const MaxPage = 100
-
-func pageOf(rows []row, after string, limit int) Page {
-	if limit <= 0 || limit > MaxPage {
-		limit = MaxPage
-	}
-	p := Page{Info: map[string]map[string]any{}}
-	for _, r := range rows {
-		if len(p.Keys) == limit {
-			break
-		}
-		if string(r.id) <= after {
-			continue
-		}
-		p.Keys = append(p.Keys, string(r.id))
-		p.Info[string(r.id)] = map[string]any{
-			"role": r.role, "who": domain.Printable(r.name), "state": string(r.state),
-			"ttl": int(r.ttl), "requested": stamp(r.filed), "expires_at": stamp(r.expires), "until": stamp(r.until),
-			"have": r.approved,
-		}
-	}
-	return p
-}
-
-// MyRequests lists the caller's requests that are not archived.
-func (a *Access) MyRequests(ctx context.Context, c Caller, after string, limit int) (Page, error) {
-	return a.mine(ctx, c, after, limit, func(row) bool { return true })
-}
-
-// MyGrants lists the caller's grants that are not archived.
-func (a *Access) MyGrants(ctx context.Context, c Caller, after string, limit int) (Page, error) {
-	now := a.now()
-	return a.mine(ctx, c, after, limit, func(r row) bool {
-		return r.live > 0 || r.state == domain.Active && r.until.After(now)
-	})
-}
-
-func (a *Access) mine(ctx context.Context, c Caller, after string, limit int, keep func(row) bool) (Page, error) {
-	who, err := a.actor(ctx, c)
-	if err != nil {
-		return Page{}, err
-	}
-	if err := a.indexed(ctx); err != nil {
-		return Page{}, err
-	}
-	rows := slices.DeleteFunc(a.index.ofPerson(who.person), func(r row) bool { return !keep(r) })
-	return pageOf(rows, after, limit), nil
-}
-
-// Inbox lists the pending requests that the caller can decide on.
-func (a *Access) Inbox(ctx context.Context, c Caller, after string, limit int) (Page, error) {
-	who, err := a.actor(ctx, c)
-	if err != nil {
-		return Page{}, err
-	}
-	if err := a.indexed(ctx); err != nil {
-		return Page{}, err
-	}
-	now := a.now()
-	can := map[string]bool{}
-	rows := a.index.pick(func(r row) bool {
-		return r.state == domain.Pending && now.Before(r.expires) && r.person != who.person && r.entity != who.ID
-	})
-	rows = slices.DeleteFunc(rows, func(r row) bool {
-		ok, known := can[r.role]
-		if !known {
-			ok = a.couldApprove(ctx, who, r.role)
-			can[r.role] = ok
-		}
-		return !ok || slices.Contains(r.deciders, who.person)
-	})
-	return pageOf(rows, after, limit), nil
-}
-
-// AuditList lists every request, archived ones included; grants only those
-// that were ever granted.
-func (a *Access) AuditList(ctx context.Context, grants bool, after string, limit int) ([]string, error) {
-	if limit <= 0 || limit > 10*MaxPage {
-		limit = 10 * MaxPage
-	}
-	open, err := a.store.OpenIDs(ctx)
-	if err != nil {
-		return nil, err
-	}
-	old, err := a.store.ArchivedIDs(ctx, "", 0)
-	if err != nil {
-		return nil, err
-	}
-	ids := append(open, old...)
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
-	if !grants {
-		return store.Page(ids, after, limit), nil
-	}
-	var out []string
-	for _, s := range store.Page(ids, after, 0) {
-		id, err := domain.ParseRequestID(s)
-		if err != nil {
-			continue
-		}
-		r, err := a.store.Request(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		if r != nil && r.Granted > 0 {
-			if out = append(out, s); len(out) == limit {
-				break
-			}
-		}
-	}
-	return out, nil
-}
-
-// EligibleView is what somebody may request and how.
-type EligibleView struct {
-	Role       domain.Role
-	Needs      []string // fields that a request must carry
-	WaitingFor string
-	Revocation domain.Revocation
-	Command    string
-	Provider   string
-	Yields     string
-}
-
-// Eligible lists the roles that the caller may request.
-func (a *Access) Eligible(ctx context.Context, c Caller, after string, limit int) ([]string, error) {
-	who, err := a.actor(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	names, err := a.store.Roles(ctx, after, 0)
-	if err != nil {
-		return nil, err
-	}
-	if limit <= 0 {
-		limit = len(names)
-	}
-	var out []string
-	for _, name := range names {
-		role, err := a.store.Role(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		if role != nil && role.Eligible(who.Entity).OK {
-			if out = append(out, name); len(out) == limit {
-				break
-			}
-		}
-	}
-	return out, nil
-}
-
-// EligibleRole says what one role needs, yields and promises.
-func (a *Access) EligibleRole(ctx context.Context, c Caller, name string) (EligibleView, error) {
-	who, err := a.actor(ctx, c)
-	if err != nil {
-		return EligibleView{}, err
-	}
-	role, err := a.eligibleRole(ctx, who, name)
-	if err != nil {
-		return EligibleView{}, err
-	}
-	v := EligibleView{
-		Role: role, WaitingFor: waitingFor(role), Revocation: a.revocationOf(role, role.Target), Command: requestCommand(role),
-	}
-	if role.AutoApprove {
-		v.Command = "vault read pim/creds/" + role.Name
-	}
-	if role.RequireJustification {
-		v.Needs = append(v.Needs, "justification"+described(role.JustificationPattern))
-	}
-	if role.RequireTicket {
-		v.Needs = append(v.Needs, "ticket"+described(role.TicketPattern))
-	}
-	for _, p := range contract.SortedKeys(role.Params) {
-		v.Needs = append(v.Needs, paramNeed(p, role.Params[p]))
-	}
-	if t, err := a.store.Target(ctx, role.Target); err == nil && t != nil {
-		v.Provider = t.Type
-		if d, ok := a.descriptors[t.Type]; ok {
-			v.Yields = fieldsOf(d, role.Fields).String("credential_type")
-		}
-	}
-	return v, nil
-}
-
-func described(pattern string) string {
-	if pattern == "" {
-		return ""
-	}
-	return " matching " + domain.Printable(pattern)
-}
-
-func paramNeed(name string, p domain.Param) string {
-	s := "params." + name
-	if len(p.Allowed) > 0 {
-		s += ": one of " + domain.Printable(strings.Join(p.Allowed, ", "))
-	}
-	s += described(p.Pattern)
-	if !p.Required {
-		s += " (optional)"
-	}
-	return s
-}
-
 // revocationOf computes what a role promises about the end of its credentials.
-func (a *Access) revocationOf(role domain.Role, target string) domain.Revocation {
+func (a *Access) revocationOf(ctx context.Context, role domain.Role, target string) domain.Revocation {
 	none := domain.Revocation{Class: domain.ExpiryOnly}
-	t, err := a.store.Target(context.Background(), target)
+	t, err := a.store.Target(ctx, target)
 	if err != nil || t == nil {
 		return none
 	}
@@ -433,67 +216,11 @@ func revocationFields(r domain.Revocation) map[string]any {
 // RevocationFields are the three flat fields that say how hard the end bites.
 func RevocationFields(r domain.Revocation) map[string]any { return revocationFields(r) }
 
-// Config reads the mount's settings and how the epoch stands.
-func (a *Access) Config(ctx context.Context) (domain.Config, domain.State, error) {
-	cfg, err := a.store.Config(ctx)
-	if err != nil {
-		return cfg, domain.State{}, err
+// waitChange waits until a request changes, ctx ends or the time is over.
+func (a *Access) waitChange(ctx context.Context, ch <-chan struct{}, d time.Duration) {
+	select {
+	case <-ch:
+	case <-ctx.Done():
+	case <-a.clock.After(d):
 	}
-	st, err := a.store.State(ctx)
-	return cfg, st, err
-}
-
-// EpochDue tells whether the last sign of life is so old that the mount was
-// sealed, or restored from a copy: somebody has to decide about rotate-epoch.
-func (a *Access) EpochDue(st domain.State) bool {
-	return a.stale.Load() || !st.Beat.IsZero() && a.now().Sub(st.Beat) > time.Hour
-}
-
-// WriteConfig changes settings; edit changes a copy of the present ones.
-func (a *Access) WriteConfig(ctx context.Context, edit func(*domain.Config)) (domain.Config, error) {
-	return a.store.UpdateConfig(ctx, func(c domain.Config) (domain.Config, error) {
-		edit(&c)
-		return c, checkConfig(c)
-	})
-}
-
-func checkConfig(c domain.Config) error {
-	var p fault.Problems
-	positive := []struct {
-		name string
-		n    int
-		most int
-	}{
-		{"max_open", c.MaxOpen, 1_000_000},
-		{"person_max_open", c.PersonMaxOpen, 10_000},
-		{"machine_max_open", c.MachineMaxOpen, 100_000},
-		{"issue_rate", c.IssueRate, 100_000},
-		{"machine_issue_rate", c.MachineIssueRate, 1_000_000},
-		{"auto_request_per_day", c.AutoRequestPerDay, 100},
-		{"hold_ttl", int(c.HoldTTL), int(domain.LimitTTL)},
-		{"retention_human", int(c.RetentionHuman), 10 * int(domain.LimitTTL)},
-		{"retention_auto", int(c.RetentionAuto), 10 * int(domain.LimitTTL)},
-		{"reap_interval", int(c.ReapInterval), 60},
-	}
-	for _, x := range positive {
-		if x.n < 1 || x.n > x.most {
-			p.Addf(x.name, "must be from 1 to %d", x.most)
-		}
-	}
-	if c.AutoRequestCooldown < 0 || c.AutoRequestCooldown > domain.LimitTTL {
-		p.Addf("auto_request_cooldown", "must be from 0 to %d", domain.LimitTTL)
-	}
-	if c.MinRevocation != "" && !c.MinRevocation.Valid() {
-		p.Add("min_revocation", "must be immediate, propagating or expiry_only")
-	}
-	if why := domain.CheckText(c.PersonKey, 128); why != "" {
-		p.Add("person_key", why)
-	}
-	for _, m := range c.HumanMounts {
-		if m == "" || strings.Contains(m, "*") {
-			p.Add("human_mounts", "must be mount accessors")
-			break
-		}
-	}
-	return p.Err()
 }

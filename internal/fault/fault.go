@@ -113,8 +113,7 @@ func (e *Error) Unwrap() error { return e.cause }
 // From finds the fault in err, or makes an internal one whose text says
 // nothing about it.
 func From(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
 	return New(Internal, CodeInternal, "internal error: the operation was not completed; see the log of the plugin", err)
@@ -122,8 +121,8 @@ func From(err error) *Error {
 
 // Is tells whether err is a fault with that code.
 func Is(err error, code Code) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Code == code
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Code == code
 }
 
 // Problems gathers everything that is wrong with one input, so that it can be

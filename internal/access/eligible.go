@@ -1,0 +1,101 @@
+package access
+
+import (
+	"context"
+	"strings"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+)
+
+// EligibleView is what somebody may request and how.
+type EligibleView struct {
+	Role       domain.Role
+	Needs      []string // fields that a request must carry
+	WaitingFor string
+	Revocation domain.Revocation
+	Command    string
+	Provider   string
+	Yields     string
+}
+
+// Eligible lists the roles that the caller may request.
+func (a *Access) Eligible(ctx context.Context, c Caller, after string, limit int) ([]string, error) {
+	who, err := a.actor(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	names, err := a.store.Roles(ctx, after, 0)
+	if err != nil {
+		return nil, err
+	}
+	if limit <= 0 {
+		limit = len(names)
+	}
+	var out []string
+	for _, name := range names {
+		role, err := a.store.Role(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if role != nil && role.Eligible(who.Entity).OK {
+			if out = append(out, name); len(out) == limit {
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
+// EligibleRole says what one role needs, yields and promises.
+func (a *Access) EligibleRole(ctx context.Context, c Caller, name string) (EligibleView, error) {
+	who, err := a.actor(ctx, c)
+	if err != nil {
+		return EligibleView{}, err
+	}
+	role, err := a.eligibleRole(ctx, who, name)
+	if err != nil {
+		return EligibleView{}, err
+	}
+	v := EligibleView{
+		Role: role, WaitingFor: waitingFor(role), Revocation: a.revocationOf(ctx, role, role.Target), Command: requestCommand(role),
+	}
+	if role.AutoApprove {
+		v.Command = "vault read pim/creds/" + role.Name
+	}
+	if role.RequireJustification {
+		v.Needs = append(v.Needs, "justification"+described(role.JustificationPattern))
+	}
+	if role.RequireTicket {
+		v.Needs = append(v.Needs, "ticket"+described(role.TicketPattern))
+	}
+	for _, p := range contract.SortedKeys(role.Params) {
+		v.Needs = append(v.Needs, paramNeed(p, role.Params[p]))
+	}
+	if t, err := a.store.Target(ctx, role.Target); err == nil && t != nil {
+		v.Provider = t.Type
+		if d, ok := a.descriptors[t.Type]; ok {
+			v.Yields = fieldsOf(d, role.Fields).String("credential_type")
+		}
+	}
+	return v, nil
+}
+
+func described(pattern string) string {
+	if pattern == "" {
+		return ""
+	}
+	return " matching " + domain.Printable(pattern)
+}
+
+func paramNeed(name string, p domain.Param) string {
+	s := "params." + name
+	if len(p.Allowed) > 0 {
+		s += ": one of " + domain.Printable(strings.Join(p.Allowed, ", "))
+	}
+	s += described(p.Pattern)
+	if !p.Required {
+		s += " (optional)"
+	}
+	return s
+}

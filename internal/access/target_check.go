@@ -1,0 +1,75 @@
+package access
+
+import (
+	"context"
+	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+)
+
+// checkFor is how long an answer of targets/:name/check is good for.
+const checkFor = 60 * time.Second
+
+type checked struct {
+	at     time.Time
+	report contract.CheckReport
+	place  string
+}
+
+// CheckTarget says who we are at a target and what is missing there. It calls
+// the target at most once a minute. nil = no such target.
+func (a *Access) CheckTarget(ctx context.Context, name string) (*contract.CheckReport, string, error) {
+	t, err := a.store.Target(ctx, name)
+	if err != nil || t == nil {
+		return nil, "", err
+	}
+	p, err := a.providers.of(ctx, name)
+	if err != nil {
+		return nil, "", err
+	}
+	if c, ok := p.lastCheck(a.now()); ok {
+		return &c.report, c.place, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callBudget)
+	defer cancel()
+	place, err := p.Place(ctx)
+	if err != nil {
+		return nil, "", providerFault(err)
+	}
+	c := checked{at: a.now(), place: place}
+	if checker, ok := p.Provider.(contract.Checker); ok {
+		specs, err := a.specsOf(ctx, name, p.descriptor)
+		if err != nil {
+			return nil, "", err
+		}
+		if c.report, err = checker.Check(ctx, specs); err != nil {
+			return nil, "", providerFault(err)
+		}
+	} else {
+		c.report.Unknown = []string{"this type of target cannot check its permissions"}
+	}
+	if place != t.Place {
+		c.report.Warnings = append(c.report.Warnings, "the target is another place than the one it is pinned to: nothing is issued or revoked there")
+	}
+	p.keepCheck(c)
+	return &c.report, place, nil
+}
+
+// specsOf are the roles that use a target.
+func (a *Access) specsOf(ctx context.Context, target string, d contract.Descriptor) ([]contract.Spec, error) {
+	names, err := a.store.Roles(ctx, "", 0)
+	if err != nil {
+		return nil, err
+	}
+	var out []contract.Spec
+	for _, n := range names {
+		role, err := a.store.Role(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		if role != nil && role.Target == target {
+			out = append(out, contract.Spec{Role: n, Fields: fieldsOf(d, role.Fields), Params: contract.SortedKeys(role.Params)})
+		}
+	}
+	return out, nil
+}

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"fmt"
+	"maps"
 	"sort"
 	"time"
 )
@@ -81,9 +82,7 @@ func (v Values) Map(name string) map[string]string { m, _ := v[name].(map[string
 // it.
 func (v Values) WithDefaults(fields []Field) Values {
 	out := make(Values, len(v))
-	for k, x := range v {
-		out[k] = x
-	}
+	maps.Copy(out, v)
 	for _, f := range fields {
 		if _, ok := out[f.Name]; !ok && f.Default != nil {
 			out[f.Name] = f.Default

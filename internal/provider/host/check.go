@@ -236,8 +236,7 @@ func (p *Provider) checkTokenRoles(ctx context.Context, out *contract.CheckRepor
 
 // publicText is the part of an error that may be shown.
 func publicText(err error) string {
-	var e *contract.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*contract.Error](err); ok {
 		return e.Public
 	}
 	return "the host did not say"

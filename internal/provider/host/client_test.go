@@ -23,7 +23,7 @@ func TestEncryption(t *testing.T) {
 	serve := func(t *testing.T, most uint16) (address, ca string) {
 		t.Helper()
 		s := httptest.NewUnstartedServer(respond(map[string]any{"initialized": true, "cluster_id": "c"}))
-		s.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: most} //nolint:gosec // an old server is the point
+		s.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: most}
 		s.Config.ErrorLog = nil
 		s.StartTLS()
 		t.Cleanup(s.Close)

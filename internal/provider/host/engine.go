@@ -47,12 +47,11 @@ func engines() map[string]engine {
 	}
 }
 
-// neverMounts are types that no target can allow: the host's own, and ours.
-var neverMounts = []string{"system", "identity", "token", "cubbyhole", "ns_system", "ns_identity", "ns_token", "ns_cubbyhole"}
-
+// neverAllowed tells whether no target can allow an engine type: the host's
+// own, which begin with ns_ in other namespaces, and ours.
 func neverAllowed(mountType string) bool {
-	t := strings.ToLower(mountType)
-	return slices.Contains(neverMounts, t) || strings.Contains(t, "pim")
+	t := strings.TrimPrefix(strings.ToLower(mountType), "ns_")
+	return slices.Contains([]string{"system", "identity", "token", "cubbyhole"}, t) || strings.Contains(t, "pim")
 }
 
 // leaseRevocation is what a lease role promises.

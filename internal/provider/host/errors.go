@@ -43,8 +43,7 @@ func statusError(op string, status int) *contract.Error {
 // transportError describes a call that got no answer. The address of the call
 // is taken off the cause: it may name leases and roles.
 func transportError(op string, err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
 	e := &contract.Error{Op: op, Code: "no_answer", Public: "the host did not answer", Cause: err}
@@ -59,6 +58,6 @@ func transportError(op string, err error) error {
 
 // hasStatus tells whether err is the host's answer with that status.
 func hasStatus(err error, status int) bool {
-	var e *contract.Error
-	return errors.As(err, &e) && e.Code == fmt.Sprintf("http_%d", status)
+	e, ok := errors.AsType[*contract.Error](err)
+	return ok && e.Code == fmt.Sprintf("http_%d", status)
 }

@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -150,9 +151,7 @@ func TestMountOfThePathIsCheckedAtEveryIssue(t *testing.T) {
 				return target
 			})
 			b.f.with(func(f *fakeHost) {
-				for at, kind := range row.at {
-					f.mounts[at] = kind
-				}
+				maps.Copy(f.mounts, row.at)
 			})
 			_, _, err := b.issue(t.Context(), row.role)
 			if row.ok {

@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -95,9 +96,7 @@ func TestBadLogins(t *testing.T) {
 	t.Parallel()
 	auth := func(change map[string]any) http.HandlerFunc {
 		block := map[string]any{"client_token": "hvs.x", "accessor": "a", "token_type": "service", "lease_duration": 60}
-		for k, v := range change {
-			block[k] = v
-		}
+		maps.Copy(block, change)
 		return respond(map[string]any{"auth": block})
 	}
 	for _, row := range []struct {

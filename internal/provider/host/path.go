@@ -11,14 +11,13 @@ import (
 const maxPath = 512 // bytes
 
 var (
-	segment      = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@:+=-]*$`)
-	roleSegment  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
-	leaseID      = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@:+=/-]*$`)
-	policyName   = regexp.MustCompile(`^[a-z0-9][a-z0-9_./:@-]{0,127}$`)
-	dataKey      = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-	engineName   = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,63}$`)
-	wholeParam   = regexp.MustCompile(`^\{\{params\.([a-z][a-z0-9_]{0,63})\}\}$`)
-	closedRoutes = []string{"sys", "identity", "auth", "cubbyhole"}
+	segment     = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@:+=-]*$`)
+	roleSegment = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
+	leaseID     = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@:+=/-]*$`)
+	policyName  = regexp.MustCompile(`^[a-z0-9][a-z0-9_./:@-]{0,127}$`)
+	dataKey     = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	engineName  = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,63}$`)
+	wholeParam  = regexp.MustCompile(`^\{\{params\.([a-z][a-z0-9_]{0,63})\}\}$`)
 )
 
 // pathProblem says what is wrong with a path of the host, or "". The host
@@ -41,7 +40,7 @@ func pathProblem(path string) string {
 		if !segment.MatchString(s) || strings.Contains(s, "..") || strings.HasSuffix(s, ".") {
 			return "has a segment that is empty, is made of dots, or holds other characters than letters, digits and _.@:+=-"
 		}
-		if slices.Contains(closedRoutes, strings.ToLower(s)) {
+		if slices.Contains([]string{"sys", "identity", "auth", "cubbyhole"}, strings.ToLower(s)) {
 			return "leads into sys, identity, auth or cubbyhole"
 		}
 	}
@@ -50,7 +49,7 @@ func pathProblem(path string) string {
 
 // mountPathProblem is pathProblem for the mount path of an auth method.
 func mountPathProblem(path string) string {
-	for _, s := range strings.Split(path, "/") {
+	for s := range strings.SplitSeq(path, "/") {
 		if !roleSegment.MatchString(s) || strings.Contains(s, "..") {
 			return "must be a mount path of letters, digits and _.- without slash at either end"
 		}

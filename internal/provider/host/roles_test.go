@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -155,9 +156,7 @@ func TestProbedRoles(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, appRoleTarget)
 			b.f.with(func(f *fakeHost) {
-				for k, v := range row.tokenRole {
-					f.role[k] = v
-				}
+				maps.Copy(f.role, row.tokenRole)
 				if row.change != nil {
 					row.change(f)
 				}
@@ -253,9 +252,7 @@ func TestTargets(t *testing.T) {
 				Fields:  contract.Values{"address": "https://bao.internal:8200", "token_role": "pim", "role_id": "r"},
 				Secrets: map[string]secret.String{"secret_id": secret.New("s")},
 			}
-			for k, v := range row.fields {
-				target.Fields[k] = v
-			}
+			maps.Copy(target.Fields, row.fields)
 			if row.secrets != nil {
 				target.Secrets = map[string]secret.String{}
 				for k, v := range row.secrets {

@@ -108,17 +108,7 @@ func checkAddress(r *contract.Report, env contract.Env, f contract.Values) {
 }
 
 func checkLogin(r *contract.Report, t contract.Target) {
-	role, secretID, token := t.Fields.String("role_id"), t.Secrets["secret_id"], t.Secrets["token"]
-	switch {
-	case !token.Empty() && (role != "" || !secretID.Empty()):
-		r.Addf("token", "is one way to log in, role_id with secret_id the other; give one of them")
-	case token.Empty() && role == "" && secretID.Empty():
-		r.Addf("role_id", "is required, with secret_id (or token instead of both)")
-	case token.Empty() && role == "":
-		r.Addf("role_id", "is required with secret_id")
-	case token.Empty() && secretID.Empty():
-		r.Addf("secret_id", "is required with role_id")
-	}
+	checkSecrets(r, t)
 	if mount := t.Fields.String("auth_mount"); mount != "" {
 		if p := mountPathProblem(mount); p != "" {
 			r.Addf("auth_mount", "%s", p)
@@ -129,7 +119,26 @@ func checkLogin(r *contract.Report, t contract.Target) {
 			r.Addf("role_name", "%s", p)
 		}
 	}
-	if !token.Empty() {
+	if !t.Secrets["token"].Empty() {
 		r.Warnf("a token cannot be rotated from here and ends with its own ttl; an AppRole login is the advice")
+	}
+}
+
+// checkSecrets sees to it that there is one way to log in, whole.
+func checkSecrets(r *contract.Report, t contract.Target) {
+	role, secretID := t.Fields.String("role_id") != "", !t.Secrets["secret_id"].Empty()
+	if !t.Secrets["token"].Empty() {
+		if role || secretID {
+			r.Addf("token", "is one way to log in, role_id with secret_id the other; give one of them")
+		}
+		return
+	}
+	switch {
+	case !role && !secretID:
+		r.Addf("role_id", "is required, with secret_id (or token instead of both)")
+	case !role:
+		r.Addf("role_id", "is required with secret_id")
+	case !secretID:
+		r.Addf("secret_id", "is required with role_id")
 	}
 }

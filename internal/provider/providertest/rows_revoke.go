@@ -139,6 +139,7 @@ func sharesByKey(r *run) {
 		r.Fatalf("keys of one principal %q and %q, of another %q", one.Shared, two.Shared, three.Shared)
 	}
 	a := r.issue(r.Context(), r.p, first, one, nil)
+	second.Joined = true // as the core says when another live credential holds the key
 	b := r.issue(r.Context(), r.p, second, two, nil)
 	if a.err != nil || b.err != nil {
 		r.Fatalf("issue twice for one principal: %v, %v", a.err, b.err)
@@ -152,8 +153,8 @@ func sharesByKey(r *run) {
 
 func listFinds(r *run) {
 	l, ok := r.p.(contract.Lister)
-	if !ok {
-		return // not one of this provider's powers
+	if !ok || r.c.Unlisted != "" {
+		return // not one of this provider's powers, or nothing that the target could list
 	}
 	j, other := r.mustIssue(), r.mustIssue()
 	found := map[domain.CredentialID]contract.Found{}

@@ -41,6 +41,9 @@ type Case struct {
 	// OtherPrincipal belongs to somebody else; needed when the role's handles
 	// are shared by principal.
 	OtherPrincipal string
+	// Unlisted, if not empty, is the documented reason why a Lister cannot
+	// find credentials of this role: the target keeps no list of them.
+	Unlisted string
 }
 
 // World is one target as the suite sees it, from outside of the provider.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
@@ -53,10 +54,7 @@ func (p *Provider) Check(ctx context.Context, roles []contract.Spec) (contract.C
 	for _, r := range roles {
 		levels[r.Fields.String("level")] = true
 	}
-	policy := "allow levels:"
-	for _, level := range contract.SortedKeys(levels) {
-		policy += " " + level
-	}
+	policy := "allow levels: " + strings.Join(contract.SortedKeys(levels), " ")
 	return contract.CheckReport{
 		Identity: "root@" + p.target.Fields.String("address"), Entities: p.SelfEntities(),
 		Quotas: map[string]int{"objects": len(p.w.Objects())}, RequiredPolicy: policy,

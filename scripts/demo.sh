@@ -11,7 +11,7 @@ heading "Nobody has standing access: alice cannot read the secret, nor get a cre
 as alice vault kv get -mount=secret prod/db
 refused 'Code: 403'
 as alice vault read pim/creds/prod-read
-refused 'Code: 400' '* no active grant: ' "$cli write pim/request/prod-read"
+refused 'Code: 400' '* no active grant: ' 'write pim/request/prod-read justification='
 
 heading "She is eligible, so she asks"
 as alice vault list pim/eligible/

@@ -6,21 +6,23 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 set_up
 
-heading "Running until Ctrl-C. In other terminals:"
+heading "Running until Ctrl-C. In another terminal:"
+command -v "$cli" >/dev/null || printf '  alias %s=%s\n' "$cli" "$host_bin"
 cat <<TEXT
   export ${env_prefix}ADDR=$VAULT_ADDR
-  alias $cli=$host_bin          # if it is not on your PATH
 
-  export ${env_prefix}TOKEN=${token[alice]}   # alice, an engineer
-  $cli read  pim/creds/prod-read                  # tells what to do
+  # alice, who may ask:
+  export ${env_prefix}TOKEN=${token[alice]}
+  $cli read  pim/creds/prod-read        # says what to do
   $cli write pim/request/prod-read justification="order 4711 is stuck"
 
-  export ${env_prefix}TOKEN=${token[bob]}   # bob, a lead
+  # bob, who approves:
+  export ${env_prefix}TOKEN=${token[bob]}
   $cli list  pim/approvals/
-  $cli read  pim/approvals/ID
-  $cli write pim/approvals/ID decision=approve digest=DIGEST
+  $cli read  pim/approvals/ID           # ends with the command to approve
 
-  export ${env_prefix}TOKEN=root   # the operator
+  # the operator:
+  export ${env_prefix}TOKEN=root
   $cli path-help pim/
   $cli read  pim/roles/prod-read
   $cli lease revoke -prefix pim/creds/prod-read

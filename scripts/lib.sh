@@ -170,8 +170,10 @@ set_up_plugin() {
 	heading "The operator registers the plugin and mounts it"
 	sum=$(sha256sum bin/plugins/vault-plugin-secrets-pim | cut -d' ' -f1)
 	version=$(scripts/version.sh)
-	# PIM_ALLOW_LOCAL lets the engine talk to a host on the loopback address.
-	configure vault plugin register "-sha256=$sum" "-version=$version" -env=PIM_ALLOW_LOCAL=true secret vault-plugin-secrets-pim
+	# PIM_ALLOW_LOCAL lets the engine talk to a host on the loopback address. (The
+	# command "plugin register" does the same, but not OpenBao's takes an environment.)
+	configure vault write sys/plugins/catalog/secret/vault-plugin-secrets-pim "sha256=$sum" "version=$version" \
+		command=vault-plugin-secrets-pim env=PIM_ALLOW_LOCAL=true
 	configure vault secrets enable "-plugin-version=$version" -path=pim vault-plugin-secrets-pim
 	if [[ $cli == vault ]]; then
 		configure vault audit enable file "file_path=$work/audit.log"
@@ -180,7 +182,7 @@ set_up_plugin() {
 
 set_up_people() {
 	local accessor person
-	heading "People: alice and carol are engineers, bob leads; only alice is in the group eng"
+	heading "People: alice is in the group eng, bob in the group leads, carol in neither"
 	configure vault auth enable userpass
 	accessor=$(VAULT_TOKEN=root BAO_TOKEN=root vault auth list | awk '$1 == "userpass/" { print $3 }')
 	configure vault policy write person scripts/policies/person.hcl
@@ -212,7 +214,7 @@ set_up_role() {
 	configure vault write auth/token/roles/pim-token orphan=true renewable=false \
 		token_no_default_policy=true allowed_policies=prod-read token_type=service
 
-	heading "The target, and the role: engineers may ask, leads approve, for an hour at most"
+	heading "The target, and the role: eng may ask, leads approve, for an hour at most"
 	configure vault write pim/targets/local type=host "address=$VAULT_ADDR" token_role=pim-token \
 		"role_id=$role_id" "secret_id=$secret_id"
 	configure vault write pim/roles/prod-read target=local token_policies=prod-read token_role=pim-token \

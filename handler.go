@@ -34,6 +34,7 @@ const (
 // and is the one place where errors become answers.
 type handler struct {
 	backend *framework.Backend
+	program string // the host's command line, for the commands in answers
 	routes  map[*framework.Path]*route
 }
 
@@ -47,7 +48,7 @@ type route struct {
 // newHandler declares the paths to the framework. The order matters: literal
 // paths come before those with captures in their place.
 func newHandler(backend *framework.Backend, paths []path) (*handler, error) {
-	h := &handler{backend: backend, routes: make(map[*framework.Path]*route, len(paths))}
+	h := &handler{backend: backend, program: program(), routes: make(map[*framework.Path]*route, len(paths))}
 	for _, p := range paths {
 		if err := p.valid(); err != nil {
 			return nil, err
@@ -95,6 +96,8 @@ func (h *handler) HandleRequest(ctx context.Context, req *logical.Request) (resp
 	case logical.RevokeOperation, logical.RenewOperation:
 		resp, err = h.backend.HandleRequest(ctx, req)
 		return resp, h.outward(req, err)
+	case logical.HelpOperation:
+		return h.help(ctx, req)
 	default:
 		return h.backend.HandleRequest(ctx, req)
 	}
@@ -145,6 +148,9 @@ func (h *handler) callback(r *route, o op) framework.OperationFunc {
 func (h *handler) respond(r *route, o op, req *logical.Request, a *answer, err error) (*logical.Response, error) {
 	if err == nil {
 		var resp *logical.Response
+		if a != nil {
+			h.dataAsTyped(a.data, o.ok, req.MountPoint)
+		}
 		if resp, err = a.response(o); err == nil {
 			return resp, nil
 		}
@@ -153,15 +159,15 @@ func (h *handler) respond(r *route, o op, req *logical.Request, a *answer, err e
 	h.logFault(f, r.name, req, err)
 	switch f.Kind {
 	case fault.Invalid, fault.Conflict:
-		return errorResponse(f), nil
+		return h.errorResponse(f, req.MountPoint), nil
 	case fault.Denied:
-		return errorResponse(f), logical.ErrPermissionDenied
+		return h.errorResponse(f, req.MountPoint), logical.ErrPermissionDenied
 	case fault.Absent:
 		if req.Operation == logical.ReadOperation || req.Operation == logical.ListOperation {
 			return nil, nil
 		}
 		// Without a response the host answers a write with 204.
-		return errorResponse(f), logical.ErrUnsupportedPath
+		return h.errorResponse(f, req.MountPoint), logical.ErrUnsupportedPath
 	case fault.Upstream:
 		return nil, logical.CodedError(http.StatusBadGateway, textUpstream)
 	case fault.Internal:
@@ -235,13 +241,14 @@ var targetCode = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 // responses.
 var forbidden = regexp.MustCompile(`(?i)invalid token|overloaded|node is not the leader|cannot write to readonly storage`)
 
-func errorResponse(f *fault.Error) *logical.Response {
+func (h *handler) errorResponse(f *fault.Error, mount string) *logical.Response {
 	data := map[string]any{}
 	for k, v := range f.Data {
 		data[k] = withheld(v)
 	}
 	data["code"] = string(f.Code)
-	text := f.Public
+	h.dataAsTyped(data, errorFields(), mount)
+	text := h.asTyped(f.Public, mount)
 	if forbidden.MatchString(text) {
 		text = textWithheld
 	}

@@ -12,8 +12,8 @@ import (
 
 func (b *backend) credsPaths() []path {
 	ops := []op{
-		{verb: logical.ReadOperation, name: "generate", summary: "Get a credential.", ok: credsWire(), statuses: []int{http.StatusForbidden}, do: b.creds},
-		{verb: logical.UpdateOperation, name: "generate-with-parameters", summary: "Get a credential.", ok: credsWire(), statuses: []int{http.StatusForbidden}, do: b.creds},
+		{verb: logical.ReadOperation, name: "generate", summary: "Get a credential.", ok: credsWire(), more: true, statuses: []int{http.StatusForbidden}, do: b.creds},
+		{verb: logical.UpdateOperation, name: "generate-with-parameters", summary: "Get a credential.", ok: credsWire(), more: true, statuses: []int{http.StatusForbidden}, do: b.creds},
 	}
 	return []path{{
 		pattern: "creds/" + segment("role"), name: "credentials", help: "A credential under your grant.",

@@ -42,7 +42,7 @@ func eligibleWire() []field {
 		always(integer("ttl", "Default window in seconds.")),
 		always(integer("max_ttl", "Longest window in seconds.")),
 		always(boolean("auto_approve", "The role approves by itself.")),
-		always(str("command", "The command that asks for it.")),
+		always(command("command", "The command that asks for it.")),
 	}, revocationWire()...)
 }
 

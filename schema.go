@@ -33,6 +33,8 @@ type field struct {
 	// query marks a field that read, list and delete take too, as a query
 	// parameter. The others belong to writes alone.
 	query bool
+	// command marks texts of ours that hold a command for the reader to paste.
+	command bool
 	// members are the fields of each object of a typeObjects.
 	members []field
 	// least and most bound an int or a duration in seconds, when one of them is set.
@@ -49,6 +51,7 @@ type op struct {
 	summary string
 	do      func(ctx context.Context, c *call) (*answer, error)
 	ok      []field // of a 200; none = the answer is an empty 204
+	more    bool    // a 200 carries fields of the target too, besides those of ok
 	// statuses are the answers besides 200 and 400 that are part of the
 	// operation's meaning. 500 and 502 are always possible and not listed.
 	statuses []int
@@ -141,7 +144,7 @@ func listFields(info string) []field {
 func errorFields() []field {
 	return []field{
 		{name: "code", typ: contract.TypeString, required: true, desc: "What happened, from a closed list."},
-		{name: "problems", typ: contract.TypeStrings, desc: "Everything that is wrong with the input, field by field."},
+		{name: "problems", typ: contract.TypeStrings, command: true, desc: "Everything that is wrong with the input, field by field."},
 		{name: "state", typ: contract.TypeString, desc: "State of the request, where there is one."},
 		{name: "request_id", typ: contract.TypeString, desc: "The request, where there is one."},
 		{name: "role", typ: contract.TypeString, desc: "The role."},
@@ -152,7 +155,7 @@ func errorFields() []field {
 		{name: "target_code", typ: contract.TypeString, desc: "The target's own code for what it refused."},
 		{name: "hold_id", typ: contract.TypeString, desc: "The hold that stands in the way."},
 		{name: "live_credentials", typ: contract.TypeInt, desc: "Live credentials that stand in the way."},
-		{name: "next", typ: contract.TypeString, desc: "The command that helps."},
+		{name: "next", typ: contract.TypeString, command: true, desc: "The command that helps."},
 	}
 }
 

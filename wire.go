@@ -19,6 +19,8 @@ func str(name, desc string) field {
 
 func always(f field) field { f.required = true; return f }
 
+func command(name, desc string) field { f := str(name, desc); f.command = true; return f }
+
 func integer(name, desc string) field { return field{name: name, typ: contract.TypeInt, desc: desc} }
 
 func boolean(name, desc string) field { return field{name: name, typ: contract.TypeBool, desc: desc} }
@@ -70,7 +72,7 @@ func requestWire() []field {
 		texts("history", "What happened, as sentences."),
 		integer("history_folded", "Older sentences that are no longer kept."),
 		always(str("pim_history_head", "Head of the history's hash chain; copies of it prove tampering.")),
-		str("next", "The command that comes next."),
+		command("next", "The command that comes next."),
 	}, revocationWire()...)
 }
 
@@ -167,7 +169,7 @@ func approvalWire() []field {
 		texts("decisions", "Decisions as sentences."),
 		texts("history", "What happened, as sentences."),
 		always(str("pim_history_head", "Head of the history's hash chain.")),
-		str("next", "The command that approves."),
+		command("next", "The command that approves."),
 	}, revocationWire()...)
 }
 

@@ -1,11 +1,14 @@
 package acceptance
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
 )
 
 // story is the cast of make demo: alice works in a group that is eligible, bob
@@ -17,9 +20,9 @@ type story struct {
 	password          string // what it holds
 }
 
-func newStory(t *testing.T) *story {
+func newStory(t *testing.T, plugin harness.Plugin) *story {
 	t.Helper()
-	pim := host.Mount(t, harness.Plugin{})
+	pim := host.Mount(t, plugin)
 	person := pim.PersonPolicy(t)
 	s := &story{
 		pim:   pim,
@@ -65,7 +68,7 @@ func (s *story) request(t *testing.T) (id, digest string) {
 
 func TestStory(t *testing.T) {
 	t.Parallel()
-	s := newStory(t)
+	s := newStory(t, harness.Plugin{})
 	creds := s.path("creds/prod-read")
 
 	if s.readsSecret(t, s.alice.Token) {
@@ -121,4 +124,38 @@ func TestStory(t *testing.T) {
 
 	host.NoTrace(t, first.String(t, "token"))
 	host.NoTrace(t, second.String(t, "token"))
+}
+
+func TestCrashInTheMiddleOfAnIssueLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	s := newStory(t, harness.Plugin{Variant: harness.Faults})
+	id, digest := s.request(t)
+	s.bob.Write(t, s.path("approvals/"+id), map[string]any{"decision": "approve", "digest": digest}).OK(t)
+
+	s.pim.CrashAt(t, "after provider issue")
+	// The host answers 500, or starts the process anew and asks it again by itself.
+	answer := s.alice.Read(t, s.path("creds/prod-read"))
+	if !s.pim.Crashed(t) {
+		t.Fatal("the process lived on")
+	}
+	poll.Until(t, 30*time.Second, func() error {
+		if answer.Status != http.StatusOK {
+			answer = s.alice.Read(t, s.path("creds/prod-read"))
+		}
+		if answer.Status != http.StatusOK {
+			return fmt.Errorf("no credential after the crash: %d %s", answer.Status, answer.Body)
+		}
+		return nil
+	})
+	token := answer.String(t, "token")
+	if !s.readsSecret(t, token) {
+		t.Error("the credential after the crash does not work")
+	}
+	poll.Until(t, 30*time.Second, func() error {
+		shown := s.alice.Read(t, s.path("requests/"+id)).OK(t)
+		if live := shown.Data["live_credentials"]; live != 1.0 {
+			return fmt.Errorf("%v credentials live, want the new one alone: %s", live, shown.Body)
+		}
+		return nil
+	})
 }

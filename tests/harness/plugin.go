@@ -23,6 +23,8 @@ type Plugin struct {
 type Mount struct {
 	Path string // without slashes around it
 	Host *Host
+
+	crashFile string // of the Faults variant
 }
 
 // Mount registers the plugin and mounts it for the time of the test. Plugins
@@ -30,8 +32,12 @@ type Mount struct {
 func (h *Host) Mount(t testing.TB, p Plugin) *Mount {
 	t.Helper()
 	h.showLogOnFailure(t)
-	name := h.register(t, p)
 	m := &Mount{Path: "pim-" + short(), Host: h}
+	if p.Variant == Faults {
+		m.crashFile = filepath.Join(t.TempDir(), "crash")
+		p.Env = append([]string{"PIM_CRASH_FILE=" + m.crashFile}, p.Env...)
+	}
+	name := h.register(t, p)
 	body := map[string]any{"type": name}
 	maps.Copy(body, p.Options)
 	h.Root().Write(t, "sys/mounts/"+m.Path, body).OK(t)
@@ -41,6 +47,28 @@ func (h *Host) Mount(t testing.TB, p Plugin) *Mount {
 		}
 	})
 	return m
+}
+
+// CrashAt makes the plugin's process die at a step of the Faults variant, once:
+// "<step>", or "<step>#<n>" for its n-th time in one process.
+func (m *Mount) CrashAt(t testing.TB, step string) {
+	t.Helper()
+	if m.crashFile == "" {
+		t.Fatal("only the Faults variant crashes on demand")
+	}
+	if err := os.WriteFile(m.crashFile, []byte(step), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Crashed tells whether the step that CrashAt named was reached.
+func (m *Mount) Crashed(t testing.TB) bool {
+	t.Helper()
+	_, err := os.Stat(m.crashFile)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return err != nil
 }
 
 // register makes the variant known to the host under a name of its own for each

@@ -15,7 +15,7 @@ type Variant string
 const (
 	// Race has the race detector and is what tests use unless they say otherwise.
 	Race Variant = "race"
-	// Faults has the crash hooks that PIM_CRASH_AT switches on.
+	// Faults has the crash hooks that Mount.CrashAt arms.
 	Faults Variant = "faults"
 	// Plain is what is released.
 	Plain Variant = "plain"

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/host"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
@@ -118,6 +119,53 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 		t.Error("the issue went on after its context ended")
 	}
 	close(release)
+}
+
+// A host that hangs in the middle of everything holds an issue or a revocation
+// for ten seconds at most: during a step-down the failover waits for them.
+func TestHostThatHangsCostsTenSecondsAtMost(t *testing.T) {
+	t.Parallel()
+	const most = 10*time.Second + 500*time.Millisecond
+	for _, row := range []struct {
+		name string
+		at   []string // calls that hang, besides the revocation of the token
+		run  func(b *bench, h domain.Handle) error
+	}{
+		{"an issue that hangs at the lookup", []string{"POST auth/token/lookup-accessor"}, func(b *bench, _ domain.Handle) error {
+			_, _, err := b.issue(b.Context(), leaseRole())
+			return err
+		}},
+		{"a revocation", nil, func(b *bench, h domain.Handle) error {
+			_, err := b.p.Revoke(b.Context(), h)
+			return err
+		}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, appRoleTarget)
+			_, h, err := b.issue(t.Context(), leaseRole())
+			if err != nil {
+				t.Fatal(err)
+			}
+			release := make(chan struct{})
+			defer close(release)
+			hang := func(http.ResponseWriter, *http.Request) { <-release }
+			for id := range b.f.leases {
+				b.f.on("PUT sys/leases/revoke/"+id, hang)
+			}
+			for _, call := range append(row.at, "POST auth/token/revoke-accessor") {
+				b.f.on(call, hang)
+			}
+			began := clock.System{}.Now()
+			if err := row.run(b, h); err == nil {
+				t.Error("a host that hangs was taken for one that answered")
+			}
+			took := clock.System{}.Now().Sub(began)
+			if took > most {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
 }
 
 // A connection that dies in the middle of a GET makes the standard transport

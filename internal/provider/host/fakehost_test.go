@@ -200,7 +200,7 @@ func (f *fakeHost) route(w http.ResponseWriter, r *http.Request, path string, bo
 		}
 		replyData(w, map[string]any{"secret": mounts})
 	case strings.HasPrefix(path, "auth/token/"):
-		f.tokenStore(w, token, strings.TrimPrefix(path, "auth/token/"), body)
+		f.tokenStore(w, r, token, body)
 	case strings.HasPrefix(path, "auth/approle/role/pim/"):
 		f.appRole(w, r, strings.TrimPrefix(path, "auth/approle/role/pim/"), body)
 	case strings.HasPrefix(path, "sys/leases/revoke/"):
@@ -235,7 +235,8 @@ func (f *fakeHost) logIn(w http.ResponseWriter, body map[string]any) {
 	}})
 }
 
-func (f *fakeHost) tokenStore(w http.ResponseWriter, caller *fakeToken, path string, body map[string]any) {
+func (f *fakeHost) tokenStore(w http.ResponseWriter, r *http.Request, caller *fakeToken, body map[string]any) {
+	path := strings.TrimPrefix(r.URL.Path, "/v1/auth/token/")
 	switch {
 	case path == "lookup-self":
 		replyData(w, f.look(caller))
@@ -256,7 +257,7 @@ func (f *fakeHost) tokenStore(w http.ResponseWriter, caller *fakeToken, path str
 	case strings.HasPrefix(path, "roles/pim"):
 		replyData(w, f.role)
 	case strings.HasPrefix(path, "create/pim"):
-		f.create(w, body)
+		f.create(w, r.Header.Get("X-Vault-Namespace"), body)
 	default:
 		fail(w, http.StatusNotFound)
 	}
@@ -271,7 +272,7 @@ func (f *fakeHost) byAccessor(accessor any) *fakeToken {
 	return nil
 }
 
-func (f *fakeHost) create(w http.ResponseWriter, body map[string]any) {
+func (f *fakeHost) create(w http.ResponseWriter, namespace string, body map[string]any) {
 	f.next++
 	life, err := time.ParseDuration(fmt.Sprint(body["ttl"]))
 	if err != nil || body["explicit_max_ttl"] != body["ttl"] || body["no_default_policy"] != true {
@@ -288,6 +289,9 @@ func (f *fakeHost) create(w http.ResponseWriter, body map[string]any) {
 		for _, p := range asked {
 			t.policies = append(t.policies, fmt.Sprint(p))
 		}
+	}
+	if namespace != "" {
+		t.fields["namespace_path"] = namespace + "/"
 	}
 	f.tokens[t.id] = t
 	reply(w, map[string]any{"auth": map[string]any{

@@ -30,6 +30,7 @@ func TestTokenThatIsNotAsApprovedIsDestroyed(t *testing.T) {
 		{"a token of an entity", map[string]any{"entity_id": "entity-of-somebody"}},
 		{"a token with identity policies", map[string]any{"identity_policies": []string{"prod"}}},
 		{"a token with policies in other namespaces", map[string]any{"external_namespace_policies": map[string]any{"x": []string{"y"}}}},
+		{"a token of another namespace", map[string]any{"namespace_path": "team1/"}},
 		{"a token without the credential's id", map[string]any{"meta": nil}},
 		{"a root token", map[string]any{"policies": []string{"root"}}},
 		{"a token with the default policy", map[string]any{"policies": []string{"default", "prod-read"}}},

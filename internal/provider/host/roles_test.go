@@ -78,6 +78,7 @@ func TestRoles(t *testing.T) {
 		want string // fields with problems
 	}{
 		{"neither path nor policies", contract.Values{}, "path"},
+		{"a credential type that is none", contract.Values{"credential_type": "x", "path": "database/creds/x"}, "credential_type"},
 		{"a path alone", leaseRole(), ""},
 		{"policies alone", tokenRole(), ""},
 		{"both", contract.Values{"path": "database/creds/x", "token_policies": []string{"a"}}, "token_policies"},

@@ -92,6 +92,8 @@ func (p *Provider) approve(ctx context.Context, t *ownToken, id domain.Credentia
 		{number(got["num_uses"]) != 0, "has a limited number of uses"},
 		{got["entity_id"] != "" && got["entity_id"] != nil, "belongs to an entity"},
 		{notEmpty(got["identity_policies"]) || notEmpty(got["external_namespace_policies"]), "has policies of an entity"},
+		// Hosts without namespaces ignore the header without a word.
+		{trimmed(got["namespace_path"]) != trimmed(p.client.namespace), "is of another namespace than the target's"},
 		{meta["pim_credential"] != string(id), "does not carry the credential's id"},
 		{policyFault(t.policies, policies, p.logins.policies()), "has other policies than were approved"},
 	}
@@ -178,6 +180,12 @@ func texts(v any) []string {
 		}
 	}
 	return out
+}
+
+// trimmed is a namespace as the host's answers and our fields may write it.
+func trimmed(v any) string {
+	s, _ := v.(string)
+	return strings.Trim(s, "/")
 }
 
 func notEmpty(v any) bool {

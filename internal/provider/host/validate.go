@@ -13,9 +13,14 @@ import (
 func (p *Provider) Validate(ctx context.Context, spec contract.Spec, probe bool) contract.Report {
 	var r contract.Report
 	role := normalize(spec.Fields)
-	k, ok := kindOf(role.String("credential_type"))
-	if !ok {
+	name := role.String("credential_type")
+	k, ok := kindOf(name)
+	switch {
+	case name == "":
 		r.Addf("path", "is required, or token_policies for a token of the host")
+		return r
+	case !ok:
+		r.Addf("credential_type", "is none of %s", strings.Join(kindNames(), ", "))
 		return r
 	}
 	k.validate(&r, role, spec.Params)

@@ -14,11 +14,11 @@ import (
 
 // lateWrites is how long after a credential's plan a call of its issue can
 // still take effect, although nobody waits for it any more: the issue's own
-// time and the API server's default --request-timeout of 60 s, rounded up. What
-// is absent before that may be on its way, and is looked for again: soon at
-// first, for the last time then.
+// time and what each call asks the API server to take at most (the parameter
+// timeout), with a reserve. What is absent before that may be on its way, and
+// is looked for again: soon at first, for the last time then.
 const (
-	lateWrites = 90 * time.Second
+	lateWrites = issueTimeout + callTimeout + 10*time.Second
 	firstLook  = 2 * time.Second
 )
 

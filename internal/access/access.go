@@ -89,6 +89,8 @@ type Access struct {
 
 	stale      atomic.Bool // the last sign of life before this start was old
 	background sync.WaitGroup
+	life       context.Context //nolint:containedctx // of everything that outlives a call; ends with Stop
+	end        context.CancelFunc
 }
 
 // New wires the use cases. It does no I/O.
@@ -111,6 +113,7 @@ func New(o Options) (*Access, error) {
 		return nil, err
 	}
 	a.boot = boot
+	a.life, a.end = context.WithCancel(context.Background())
 	a.index = newIndex(boot)
 	a.providers = newProviders(a, o.Env)
 	a.holds = newHolds(a.store)
@@ -129,6 +132,7 @@ func (a *Access) Start() { a.reaper.start() }
 
 // Stop ends the periodic work and closes what providers hold.
 func (a *Access) Stop() {
+	a.end()
 	a.reaper.stop()
 	a.background.Wait()
 	a.providers.drop()

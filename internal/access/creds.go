@@ -90,7 +90,6 @@ type finding struct {
 	grant   *domain.Request     // usable now
 	request *domain.Request     // the newest other one that is open
 	last    *domain.PersonEntry // the newest closed one
-	closed  *domain.Request     // the same, when it is not archived yet
 	asked   int                 // requests filed by reads in the last 24 h
 	perDay  int
 	cool    time.Duration
@@ -99,14 +98,16 @@ type finding struct {
 // find reads the person's record and their open requests for the role: two
 // reads when there is one grant, one read by id.
 func (a *Access) find(ctx context.Context, who actor, role domain.Role, ask CredsAsk) (finding, error) {
-	if ask.RequestID != "" {
-		return a.findByID(ctx, who, role, ask.RequestID)
-	}
-	rec, err := a.store.Person(ctx, who.person)
+	cfg, err := a.store.Config(ctx)
 	if err != nil {
 		return finding{}, err
 	}
-	cfg, err := a.store.Config(ctx)
+	if ask.RequestID != "" {
+		f, err := a.findByID(ctx, who, role, ask.RequestID)
+		f.cool = cfg.AutoRequestCooldown.Duration()
+		return f, err
+	}
+	rec, err := a.store.Person(ctx, who.person)
 	if err != nil {
 		return finding{}, err
 	}
@@ -149,7 +150,6 @@ func (f *finding) take(r domain.Request, now time.Time) bool {
 	case usable(r, now):
 		return false
 	case seen.Terminal():
-		f.closed = &r
 		f.last = &domain.PersonEntry{ID: r.ID, Role: r.Role, Closed: seen, At: closedAt(r, now)}
 	default:
 		f.request = &r
@@ -252,7 +252,7 @@ func (a *Access) noGrant(role domain.Role, f finding) error {
 			With("state", "none").With("role", role.Name).With("next", next)
 	}
 	var out *fault.Error
-	fresh := now.Sub(f.last.At) < max(f.cool, 0) || f.closed != nil && f.cool == 0
+	fresh := now.Sub(f.last.At) < f.cool
 	switch f.last.Closed {
 	case domain.Denied:
 		if fresh {

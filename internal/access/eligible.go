@@ -75,7 +75,7 @@ func (a *Access) EligibleRole(ctx context.Context, c Caller, name string) (Eligi
 	if t, err := a.store.Target(ctx, role.Target); err == nil && t != nil {
 		v.Provider = t.Type
 		if d, ok := a.descriptors[t.Type]; ok {
-			v.Yields = fieldsOf(d, role.Fields).String("credential_type")
+			v.Yields = fieldsOf(d, role.All()).String("credential_type")
 		}
 	}
 	return v, nil

@@ -22,23 +22,44 @@ type flights struct {
 }
 
 type flight struct {
-	cancel context.CancelFunc
-	done   chan struct{}
-	err    error
+	mu      sync.Mutex
+	cancel  context.CancelFunc // of the provider's call, once it runs
+	stopped bool
+	done    chan struct{}
+	err     error
+}
+
+// board gives the provider's call a context that grounded can cancel; false =
+// it was grounded before it began.
+func (fl *flight) board(cancel context.CancelFunc) bool {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	fl.cancel = cancel
+	return !fl.stopped
+}
+
+func (fl *flight) stop() {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	fl.stopped = true
+	if fl.cancel != nil {
+		fl.cancel()
+	}
 }
 
 func newFlights() *flights {
 	return &flights{issuing: map[domain.CredentialID]*flight{}, ending: map[domain.CredentialID]*flight{}}
 }
 
-// issue notes an issue that starts; land must be called when the provider has
-// returned.
-func (f *flights) issue(id domain.CredentialID, cancel context.CancelFunc) (land func()) {
+// issue notes an issue before its intent is on record, so that nobody who
+// reads the record can overtake it. land must be called when the provider has
+// returned, or when it is not called at all.
+func (f *flights) issue(id domain.CredentialID) (fl *flight, land func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	fl := &flight{cancel: cancel, done: make(chan struct{})}
+	fl = &flight{done: make(chan struct{})}
 	f.issuing[id] = fl
-	return sync.OnceFunc(func() {
+	return fl, sync.OnceFunc(func() {
 		f.mu.Lock()
 		delete(f.issuing, id)
 		f.mu.Unlock()
@@ -55,7 +76,7 @@ func (f *flights) grounded(ctx context.Context, id domain.CredentialID) error {
 	if fl == nil {
 		return nil
 	}
-	fl.cancel()
+	fl.stop()
 	select {
 	case <-fl.done:
 		return nil
@@ -242,7 +263,7 @@ func (a *Access) settleEnd(ctx context.Context, id domain.RequestID, c domain.Cr
 	})
 	if failed != nil {
 		a.log.Warn("ending a credential failed; it is tried again", "request", string(id), "credential", string(c.ID),
-			"attempt", c.Attempts+1, "code", codeOf(failed))
+			"attempt", c.Attempts+1, "error", failed)
 		return failed
 	}
 	return err

@@ -42,7 +42,7 @@ func (a *Access) RotateEpoch(ctx context.Context, c Caller) (domain.State, int, 
 	}
 	a.background.Go(func() {
 		defer a.recovered("rotate-epoch")
-		a.endBefore(context.WithoutCancel(ctx), ids, by)
+		a.endBefore(a.life, ids, by)
 	})
 	return st, len(rows), nil
 }
@@ -50,7 +50,7 @@ func (a *Access) RotateEpoch(ctx context.Context, c Caller) (domain.State, int, 
 func (a *Access) endBefore(ctx context.Context, ids []domain.RequestID, by domain.Party) {
 	a.parallel(ids, func(id domain.RequestID) {
 		if err := a.endRequest(ctx, id, by, "rotate-epoch"); err != nil {
-			a.log.Warn("rotate-epoch could not end a request; it is tried again", "request", string(id), "code", codeOf(err))
+			a.log.Warn("rotate-epoch could not end a request; it is tried again", "request", string(id), "error", err)
 		}
 	})
 	a.reaper.nudge()
@@ -115,7 +115,7 @@ func (a *Access) swept(ctx context.Context, name string) bool {
 		}
 		if _, err := p.Revoke(ctx, f.Handle); err != nil {
 			clean = false
-			a.log.Warn("a stray could not be revoked; it is tried again", "target", name, "credential", string(f.Credential), "code", codeOf(err))
+			a.log.Warn("a stray could not be revoked; it is tried again", "target", name, "credential", string(f.Credential), "error", err)
 		}
 		return nil
 	})

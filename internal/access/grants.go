@@ -35,7 +35,7 @@ func (a *Access) RevokeGrant(ctx context.Context, c Caller, id domain.RequestID,
 	}
 	// End it at the target now; what fails goes on in the reaper.
 	if err := a.tend(ctx, id); err != nil {
-		a.log.Warn("ending a grant is left to the reaper", "request", string(id), "code", codeOf(err))
+		a.log.Warn("ending a grant is left to the reaper", "request", string(id), "error", err)
 	}
 	again, err := a.store.Request(ctx, id)
 	if err != nil || again == nil {

@@ -23,6 +23,8 @@ type job struct {
 	in     contract.Input
 	ttl    time.Duration
 	nonce  string
+	flight *flight
+	land   func()
 }
 
 // issue yields a credential under a grant: the shared one within the reuse
@@ -118,7 +120,7 @@ func (a *Access) plan(ctx context.Context, who actor, role domain.Role, r domain
 	if err != nil {
 		return nil, err
 	}
-	fields := fieldsOf(p.descriptor, role.Fields)
+	fields := fieldsOf(p.descriptor, role.All())
 	j := &job{who: who, role: role, req: r, ask: ask, p: p, limits: p.descriptor.Limits(fields)}
 	if principal, err := a.principal(ctx, who, role); err != nil {
 		return nil, err
@@ -215,7 +217,9 @@ func (a *Access) intendLocked(ctx context.Context, tx *store.RequestTx, j *job) 
 		return err
 	}
 	next = next.Plan(j.cred, now)
+	j.flight, j.land = a.flights.issue(j.cred.ID)
 	if err := a.save(ctx, tx, next, "issue intended"); err != nil {
+		j.land()
 		return err
 	}
 	j.req = next
@@ -254,30 +258,45 @@ func (a *Access) carryOut(ctx context.Context, j *job) (*Answer, error) {
 	if j.limits.Slow {
 		return a.prepare(ctx, j)
 	}
-	issued, err := a.issueAt(ctx, j)
+	issued, err := a.issueAt(ctx, j, false)
+	if err == nil && issued.PollAfter > 0 {
+		return a.prepare(ctx, j)
+	}
+	j.land()
 	if err != nil {
 		return nil, a.undo(ctx, j, err)
 	}
-	return a.settle(ctx, j, issued, true)
+	return a.settle(ctx, j, issued)
 }
 
 // issueAt makes what the handle names. No lock is held.
-func (a *Access) issueAt(ctx context.Context, j *job) (contract.Issued, error) {
+// In the background it goes on until what it made is usable.
+func (a *Access) issueAt(ctx context.Context, j *job, background bool) (contract.Issued, error) {
 	timeout := j.limits.IssueTimeout
-	if timeout <= 0 || (!j.limits.Slow && timeout > callBudget) {
+	if timeout <= 0 || (!background && timeout > callBudget) {
 		timeout = callBudget
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	land := a.flights.issue(j.cred.ID, cancel)
-	defer land()
-	a.step("before provider issue")
-	issued, err := j.p.Issue(ctx, j.in, j.cred.Handle, func(h domain.Handle) error { return a.checkpoint(ctx, j, h) })
-	a.step("after provider issue")
-	if err == nil && issued.Handle.Provider != "" {
-		j.cred.Handle = issued.Handle
+	if !j.flight.board(cancel) {
+		return contract.Issued{}, errMeanwhile()
 	}
-	return issued, err
+	for {
+		a.step("before provider issue")
+		issued, err := j.p.Issue(ctx, j.in, j.cred.Handle, func(h domain.Handle) error { return a.checkpoint(ctx, j, h) })
+		a.step("after provider issue")
+		if err == nil && issued.Handle.Provider != "" {
+			j.cred.Handle = issued.Handle
+		}
+		if err != nil || issued.PollAfter <= 0 || !background {
+			return issued, err
+		}
+		select { // it exists, but is not usable yet
+		case <-ctx.Done():
+			return contract.Issued{}, ctx.Err()
+		case <-a.clock.After(issued.PollAfter):
+		}
+	}
 }
 
 // checkpoint writes down a name that was learnt on the way, before it is used
@@ -332,9 +351,9 @@ func (a *Access) undo(ctx context.Context, j *job, failed error) error {
 		err = a.finish(ctx, j.req.ID, j.cred.ID, "the issue failed")
 	}
 	if err != nil {
-		a.log.Warn("undoing a failed issue is left to the reaper", "request", string(j.req.ID), "credential", string(j.cred.ID), "code", codeOf(err))
+		a.log.Warn("undoing a failed issue is left to the reaper", "request", string(j.req.ID), "credential", string(j.cred.ID), "error", err)
 		a.reaper.nudge()
 	}
-	a.log.Warn("issue failed", "request", string(j.req.ID), "credential", string(j.cred.ID), "code", codeOf(failed))
+	a.log.Warn("issue failed", "request", string(j.req.ID), "credential", string(j.cred.ID), "error", failed)
 	return providerFault(failed)
 }

@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
@@ -78,7 +79,7 @@ func (a *Access) Kill(ctx context.Context, c Caller, k Kill) (JobView, error) {
 	}
 	a.background.Go(func() {
 		defer a.recovered("kill switch")
-		a.carryOutKill(context.WithoutCancel(ctx), job, by)
+		a.carryOutKill(a.life, job, by)
 	})
 	return JobView{Job: job, Requests: len(job.Requests)}, nil
 }
@@ -115,19 +116,24 @@ func (a *Access) carryOutKill(ctx context.Context, job domain.Job, by domain.Par
 	if job.Reason != "" {
 		why = job.Reason
 	}
+	var failed atomic.Bool
 	a.parallel(job.Requests, func(id domain.RequestID) {
 		if err := a.endRequest(ctx, id, by, why); err != nil {
-			a.log.Warn("the kill switch could not mark a request; it is tried again", "request", string(id), "code", codeOf(err))
-			a.index.postpone(id, a.now())
+			failed.Store(true)
+			a.log.Warn("the kill switch could not mark a request; it is tried again", "request", string(id), "error", err)
 		}
 	})
-	job.Marked = true
+	job.Marked = !failed.Load()
 	if err := a.store.PutJob(ctx, job); err != nil {
-		a.log.Warn("the outcome of a kill switch could not be written", "code", codeOf(err))
+		job.Marked = false
+		a.log.Warn("the outcome of a kill switch could not be written", "error", err)
+	}
+	if !job.Marked {
+		a.reaper.unfinished.Store(true)
 	}
 	a.parallel(job.Requests, func(id domain.RequestID) {
 		if err := a.tend(ctx, id); err != nil {
-			a.log.Warn("the kill switch left a request to the reaper", "request", string(id), "code", codeOf(err))
+			a.log.Warn("the kill switch left a request to the reaper", "request", string(id), "error", err)
 		}
 	})
 }

@@ -36,7 +36,7 @@ func (w *reaper) person(ctx context.Context, r row, seen map[string]*domain.Enti
 	if !known {
 		var err error
 		if e, err = a.directory.Entity(ctx, r.entity, true); err != nil {
-			a.log.Warn("an identity could not be read", "code", codeOf(err))
+			a.log.Warn("an identity could not be read", "error", err)
 			return
 		}
 		seen[r.entity] = e
@@ -57,7 +57,7 @@ func (w *reaper) person(ctx context.Context, r row, seen map[string]*domain.Enti
 	}
 	delete(w.missing, r.id)
 	if err := a.endRequest(ctx, r.id, domain.Party{}, why); err != nil {
-		a.log.Warn("ending the access of a person failed; it is tried again", "request", string(r.id), "code", codeOf(err))
+		a.log.Warn("ending the access of a person failed; it is tried again", "request", string(r.id), "error", err)
 	}
 }
 

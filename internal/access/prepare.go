@@ -20,7 +20,8 @@ type preparing struct {
 }
 
 type preparation struct {
-	job    *job
+	id     domain.RequestID
+	job    *job // the background's own until done
 	done   chan struct{}
 	issued contract.Issued
 	err    error
@@ -72,19 +73,21 @@ func (p *preparing) stale(now time.Time) []*preparation {
 
 // prepare starts a slow issue and waits as long as the call may take.
 func (a *Access) prepare(ctx context.Context, j *job) (*Answer, error) {
-	x := &preparation{job: j, done: make(chan struct{}), fetch: a.now().Add(24 * time.Hour)}
-	a.preparing.put(j.req.ID, x)
-	a.background.Add(1)
-	go func() {
-		defer a.background.Done()
-		issued, err := a.issueAt(context.WithoutCancel(ctx), j)
+	x := &preparation{id: j.req.ID, job: j, done: make(chan struct{})}
+	a.preparing.put(x.id, x)
+	role, compose := j.role, j.ask.Compose
+	a.background.Go(func() {
+		defer a.recovered("issue in the background")
+		defer close(x.done)
+		defer j.land()
+		issued, err := a.issueAt(a.life, j, true)
 		if err != nil {
-			err = a.undo(context.WithoutCancel(ctx), j, err)
+			j.land() // a revocation waits for it
+			err = a.undo(a.life, j, err)
 		}
 		x.issued, x.err, x.fetch = issued, err, a.now().Add(fetchWithin)
-		close(x.done)
-	}()
-	return a.deliver(ctx, x)
+	})
+	return a.deliver(ctx, x, role, compose)
 }
 
 // prepared looks for an issue that is on its way under a grant.
@@ -93,42 +96,42 @@ func (a *Access) prepared(ctx context.Context, role domain.Role, r domain.Reques
 	if x == nil {
 		return nil, false, nil
 	}
-	x.job.ask.Compose = ask.Compose
-	x.job.role = role
-	ans, err := a.deliver(ctx, x)
+	ans, err := a.deliver(ctx, x, role, ask.Compose)
 	return ans, true, err
 }
 
 // deliver waits for a preparation within the call's budget.
-func (a *Access) deliver(ctx context.Context, x *preparation) (*Answer, error) {
+func (a *Access) deliver(ctx context.Context, x *preparation, role domain.Role, compose bool) (*Answer, error) {
 	select {
 	case <-x.done:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-a.clock.After(callBudget - 5*time.Second):
-		return nil, errPreparing(x.job)
+		return nil, errPreparing(role, x.id)
 	}
-	if !a.preparing.take(x.job.req.ID, x) {
-		return nil, errPreparing(x.job)
+	if !a.preparing.take(x.id, x) {
+		return nil, errPreparing(role, x.id)
 	}
 	if x.err != nil {
 		return nil, x.err
 	}
-	return a.settle(ctx, x.job, x.issued, true)
+	x.job.role, x.job.ask.Compose = role, compose
+	return a.settle(ctx, x.job, x.issued)
 }
 
-func errPreparing(j *job) error {
+func errPreparing(role domain.Role, id domain.RequestID) error {
 	return fault.New(fault.Conflict, fault.CodePreparing,
 		"credential preparing: the target is still making it; read again", nil).
-		With("poll_after_seconds", 10).With("request_id", string(j.req.ID)).With("role", j.role.Name).With("state", string(domain.Active))
+		With("poll_after_seconds", 10).With("request_id", string(id)).With("role", role.Name).With("state", string(domain.Active))
 }
 
 // dropStale undoes what was prepared and never fetched.
 func (a *Access) dropStale(ctx context.Context) {
 	for _, x := range a.preparing.stale(a.now()) {
 		if x.err == nil {
-			a.log.Warn("nobody fetched a prepared credential", "request", string(x.job.req.ID),
-				"code", codeOf(a.undo(ctx, x.job, errMeanwhile())))
+			a.log.Warn("nobody fetched a prepared credential; it is undone", "request", string(x.id))
+			//nolint:errcheck // it answers with the reason it was given
+			_ = a.undo(ctx, x.job, errMeanwhile())
 		}
 	}
 }

@@ -101,7 +101,7 @@ func (p *providers) make(t domain.Target, secrets map[string]secret.String) (*op
 		return nil, err
 	}
 	inst, err := d.New(p.env, contract.Target{
-		Name: t.Name, Fields: coerce(d.TargetFields, t.Fields).WithDefaults(d.TargetFields), Secrets: secrets, Place: t.Place,
+		Name: t.Name, Fields: coerce(d.TargetFields, t.All()).WithDefaults(d.TargetFields), Secrets: secrets, Place: t.Place,
 	})
 	if err != nil {
 		return nil, providerFault(err)
@@ -171,6 +171,22 @@ func (p *providers) own(ctx context.Context, entity string) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// splitFree parts fields into security fields and the others, which are
+// outside revisions. nil = none.
+func splitFree(fields []contract.Field, all map[string]any) (security, free map[string]any) {
+	for name, v := range all {
+		into := &security
+		if slices.ContainsFunc(fields, func(f contract.Field) bool { return f.Name == name && f.Free }) {
+			into = &free
+		}
+		if *into == nil {
+			*into = map[string]any{}
+		}
+		(*into)[name] = v
+	}
+	return security, free
 }
 
 // fieldsOf is a role's provider fields with everything implied and defaulted.

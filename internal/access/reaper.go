@@ -35,8 +35,10 @@ type reaper struct {
 	lastBeat time.Time
 	unswept  atomic.Pointer[map[string]bool] // targets that rotate-epoch has not finished with
 	tidied   time.Time
-	missing  map[domain.RequestID]time.Time
-	cursor   domain.RequestID
+	// unfinished says that a pull of the kill switch has requests left to mark.
+	unfinished atomic.Bool
+	missing    map[domain.RequestID]time.Time
+	cursor     domain.RequestID
 }
 
 func newReaper(a *Access) *reaper {
@@ -49,7 +51,7 @@ func (w *reaper) start() {
 	if w.cancel != nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(w.a.life)
 	w.cancel, w.done = cancel, make(chan struct{})
 	go w.run(ctx, w.done)
 }
@@ -122,13 +124,16 @@ func (w *reaper) pause(ctx context.Context) time.Duration {
 // round is one look at everything.
 func (w *reaper) round(ctx context.Context) {
 	if err := w.prepareIndex(ctx); err != nil {
-		w.a.log.Warn("the index is not complete yet", "code", codeOf(err))
+		w.a.log.Warn("the index is not complete yet", "error", err)
 		return
 	}
 	if !w.beat(ctx) {
 		return
 	}
 	w.a.dropStale(ctx)
+	if w.unfinished.CompareAndSwap(true, false) {
+		w.a.resumeKills(ctx)
+	}
 	w.work(ctx)
 	w.persons(ctx)
 	w.a.continueEpoch(ctx)
@@ -144,9 +149,14 @@ func (w *reaper) round(ctx context.Context) {
 // resume goes on with what a crash interrupted: pulls of the kill switch and
 // rotations of root credentials.
 func (a *Access) resume(ctx context.Context) {
+	a.resumeKills(ctx)
+	a.resumeRotations(ctx)
+}
+
+func (a *Access) resumeKills(ctx context.Context) {
 	jobs, err := a.store.Jobs(ctx)
 	if err != nil {
-		a.log.Warn("interrupted jobs could not be listed", "code", codeOf(err))
+		a.log.Warn("interrupted jobs could not be listed", "error", err)
 	}
 	for _, id := range jobs {
 		job, err := a.store.Job(ctx, id)
@@ -154,9 +164,12 @@ func (a *Access) resume(ctx context.Context) {
 			a.carryOutKill(ctx, *job, domain.Party{Name: job.Selector.By, Entity: job.Selector.ByWho})
 		}
 	}
+}
+
+func (a *Access) resumeRotations(ctx context.Context) {
 	targets, err := a.store.Targets(ctx, "", 0)
 	if err != nil {
-		a.log.Warn("interrupted rotations could not be listed", "code", codeOf(err))
+		a.log.Warn("interrupted rotations could not be listed", "error", err)
 	}
 	for _, name := range targets {
 		release, ok := a.rotations.try(name)
@@ -164,7 +177,7 @@ func (a *Access) resume(ctx context.Context) {
 			continue
 		}
 		if err := a.recoverRotation(ctx, name); err != nil {
-			a.log.Warn("an interrupted rotation is cleaned up by the next one", "target", name, "code", codeOf(err))
+			a.log.Warn("an interrupted rotation is cleaned up by the next one", "target", name, "error", err)
 		}
 		release()
 	}
@@ -204,7 +217,7 @@ func (w *reaper) prepareIndex(ctx context.Context) error {
 		})
 		if err != nil {
 			// One unreadable record must not hide the others.
-			a.log.Error("a request's record cannot be read", "request", string(id), "code", codeOf(err))
+			a.log.Error("a request's record cannot be read", "request", string(id), "error", err)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -223,7 +236,7 @@ func (w *reaper) beat(ctx context.Context) bool {
 		return true
 	}
 	if _, err := w.a.store.UpdateState(ctx, func(s *domain.State) { s.Beat = now }); err != nil {
-		w.a.log.Warn("this node cannot write; nothing is ended from here", "code", codeOf(err))
+		w.a.log.Warn("this node cannot write; nothing is ended from here", "error", err)
 		return false
 	}
 	w.lastBeat = now
@@ -254,7 +267,7 @@ func (w *reaper) work(ctx context.Context) {
 func (w *reaper) one(ctx context.Context, id domain.RequestID) {
 	defer w.a.recovered("reaper worker")
 	if err := w.a.tend(ctx, id); err != nil {
-		w.a.log.Warn("a request could not be tended to; it is tried again", "request", string(id), "code", codeOf(err))
+		w.a.log.Warn("a request could not be tended to; it is tried again", "request", string(id), "error", err)
 		w.a.index.postpone(id, w.a.now().Add(backoff(1)))
 	}
 }

@@ -74,7 +74,7 @@ func (a *Access) roleView(ctx context.Context, role domain.Role) (*RoleView, err
 	if t != nil {
 		v.Type = t.Type
 		if d, ok := a.descriptors[t.Type]; ok {
-			v.Fields = fieldsOf(d, role.Fields)
+			v.Fields = fieldsOf(d, role.All())
 		}
 	}
 	v.Warnings = warnings(role, v.Revocation)
@@ -100,7 +100,7 @@ func (a *Access) WriteRole(ctx context.Context, c Caller, name string, e RoleEdi
 		if err != nil {
 			return err
 		}
-		next, err := a.editedRole(name, old, e)
+		next, err := a.editedRole(ctx, name, old, e)
 		if err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ func errName(what string) error {
 }
 
 // editedRole merges an edit into a role, or into the defaults of a new one.
-func (a *Access) editedRole(name string, old *domain.Role, e RoleEdit) (domain.Role, error) {
+func (a *Access) editedRole(ctx context.Context, name string, old *domain.Role, e RoleEdit) (domain.Role, error) {
 	var next domain.Role
 	if old != nil {
 		next = *old
@@ -148,23 +148,32 @@ func (a *Access) editedRole(name string, old *domain.Role, e RoleEdit) (domain.R
 		}
 		next = domain.NewRole(name, id)
 	}
-	fields := map[string]any{}
-	for k, v := range next.Fields {
-		fields[k] = v
-	}
+	fields := next.All()
 	for _, k := range e.Clear {
 		delete(fields, k)
 	}
 	maps.Copy(fields, e.Set)
-	next.Fields = fields
-	if len(fields) == 0 {
-		next.Fields = nil
-	}
 	e.Core(&next)
+	declared, err := a.roleFieldsOf(ctx, next.Target)
+	if err != nil {
+		return next, err
+	}
+	next.Fields, next.Free = splitFree(declared, fields)
 	if old != nil && reflect.DeepEqual(old.Pins, next.Pins) {
 		next.Pins = keptPins(next)
 	}
 	return next, nil
+}
+
+// roleFieldsOf are the fields that a target's type declares for roles; none
+// for a target that does not exist.
+func (a *Access) roleFieldsOf(ctx context.Context, target string) ([]contract.Field, error) {
+	t, err := a.store.Target(ctx, target)
+	if err != nil || t == nil {
+		return nil, err
+	}
+	d, err := a.descriptorOf(t)
+	return d.RoleFields, err
 }
 
 // keptPins drops what was learnt about groups that the role no longer names.
@@ -211,7 +220,7 @@ func (a *Access) checkFields(ctx context.Context, p *fault.Problems, r domain.Ro
 	if err != nil {
 		return contract.Report{}, err
 	}
-	for _, name := range contract.SortedKeys(r.Fields) {
+	for _, name := range contract.SortedKeys(r.All()) {
 		if !slices.ContainsFunc(d.RoleFields, func(f contract.Field) bool { return f.Name == name }) {
 			p.Addf(name, "is no field of a role whose target is of type %s", t.Type)
 		}
@@ -220,7 +229,7 @@ func (a *Access) checkFields(ctx context.Context, p *fault.Problems, r domain.Ro
 	if err != nil {
 		return contract.Report{}, err
 	}
-	fields := fieldsOf(d, r.Fields)
+	fields := fieldsOf(d, r.All())
 	report := inst.Validate(ctx, contract.Spec{Role: r.Name, Fields: fields, Params: contract.SortedKeys(r.Params)}, false)
 	for _, x := range report.Problems {
 		p.Add(x.Field, x.Text)
@@ -328,7 +337,7 @@ func (a *Access) voidAndRevoke(ctx context.Context, by domain.Party, rows []row,
 		if err != nil {
 			// The request is void or ended at its next use in any case: its
 			// digest no longer holds.
-			a.log.Warn("a request could not be voided", "request", string(r.id), "code", codeOf(err))
+			a.log.Warn("a request could not be voided", "request", string(r.id), "error", err)
 		}
 	}
 	a.reaper.nudge()

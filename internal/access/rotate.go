@@ -148,7 +148,7 @@ func (a *Access) abandon(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoBudget)
 	defer cancel()
 	if err := a.recoverRotation(ctx, name); err != nil {
-		a.log.Warn("a rotation that failed is cleaned up later", "target", name, "code", codeOf(err))
+		a.log.Warn("a rotation that failed is cleaned up later", "target", name, "error", err)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // settle re-reads request and holds under the lock. If the access ended
 // meanwhile, the credential is undone and never answered.
-func (a *Access) settle(ctx context.Context, j *job, issued contract.Issued, first bool) (*Answer, error) {
+func (a *Access) settle(ctx context.Context, j *job, issued contract.Issued) (*Answer, error) {
 	ended := false
 	err := a.store.WithRequest(j.req.ID, func(tx *store.RequestTx) error {
 		cur, err := a.load(ctx, tx, j.req.ID, &j.req)
@@ -50,7 +50,7 @@ func (a *Access) settle(ctx context.Context, j *job, issued contract.Issued, fir
 	case ended:
 		return nil, a.undo(ctx, j, errMeanwhile())
 	}
-	if j.role.ReuseWindow > 0 && first {
+	if j.role.ReuseWindow > 0 {
 		until := a.now().Add(j.role.ReuseWindow.Duration())
 		a.reuse.keep(j.req.ID, shared{credential: j.cred.ID, issued: issued, until: earlier(until, j.cred.Expires)})
 	}

@@ -171,7 +171,7 @@ func (a *Access) principal(ctx context.Context, who actor, role domain.Role) (st
 	}
 	ctx, cancel := context.WithTimeout(ctx, undoBudget)
 	defer cancel()
-	principal, err := resolver.ResolvePrincipal(ctx, who.Entity, fieldsOf(p.descriptor, role.Fields))
+	principal, err := resolver.ResolvePrincipal(ctx, who.Entity, fieldsOf(p.descriptor, role.All()))
 	if err != nil {
 		return "", providerFault(err)
 	}

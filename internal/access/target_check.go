@@ -57,7 +57,7 @@ func (a *Access) CheckTarget(ctx context.Context, name string) (*contract.CheckR
 
 // specsOf are the roles that use a target.
 func (a *Access) specsOf(ctx context.Context, target string, d contract.Descriptor) ([]contract.Spec, error) {
-	names, err := a.store.Roles(ctx, "", 0)
+	names, err := a.rolesOf(ctx, target)
 	if err != nil {
 		return nil, err
 	}
@@ -67,8 +67,8 @@ func (a *Access) specsOf(ctx context.Context, target string, d contract.Descript
 		if err != nil {
 			return nil, err
 		}
-		if role != nil && role.Target == target {
-			out = append(out, contract.Spec{Role: n, Fields: fieldsOf(d, role.Fields), Params: contract.SortedKeys(role.Params)})
+		if role != nil {
+			out = append(out, contract.Spec{Role: n, Fields: fieldsOf(d, role.All()), Params: contract.SortedKeys(role.Params)})
 		}
 	}
 	return out, nil

@@ -65,14 +65,14 @@ func (a *Access) mergeTarget(dr *draftTarget, e TargetEdit) error {
 	overwrite(&dr.next.Description, e.Description)
 	overwrite(&dr.next.AllowedRoles, e.AllowedRoles)
 	overwrite(&dr.next.MaxLive, e.MaxLive)
-	before := coerce(d.TargetFields, dr.next.Fields)
+	before := coerce(d.TargetFields, dr.next.All())
 	fields := map[string]any{}
 	maps.Copy(fields, before)
 	for _, k := range e.Clear {
 		delete(fields, k)
 	}
 	maps.Copy(fields, e.Set)
-	dr.next.Fields = fields
+	dr.next.Fields, dr.next.Free = splitFree(d.TargetFields, fields)
 	dr.touched = dr.old == nil || !reflect.DeepEqual(map[string]any(before), fields) || len(e.Secrets) > 0
 	dr.moved = dr.old != nil && slices.ContainsFunc(d.TargetFields, func(f contract.Field) bool {
 		return f.Where && !reflect.DeepEqual(before[f.Name], fields[f.Name])
@@ -148,7 +148,7 @@ func isSecret(d contract.Descriptor, field string) bool {
 
 func (a *Access) contractTarget(dr *draftTarget) contract.Target {
 	return contract.Target{
-		Name: dr.next.Name, Fields: contract.Values(dr.next.Fields).WithDefaults(dr.d.TargetFields),
+		Name: dr.next.Name, Fields: contract.Values(dr.next.All()).WithDefaults(dr.d.TargetFields),
 		Secrets: store.Reveal(dr.secrets.Current),
 	}
 }

@@ -57,7 +57,7 @@ func (a *Access) targetView(t domain.Target, s store.Secrets) (*TargetView, erro
 		return nil, err
 	}
 	return &TargetView{
-		Target: t, Fields: coerce(d.TargetFields, t.Fields).WithDefaults(nonSecret(d.TargetFields)),
+		Target: t, Fields: coerce(d.TargetFields, t.All()).WithDefaults(nonSecret(d.TargetFields)),
 		SecretsSet: contract.SortedKeys(s.Current), Live: a.index.liveAt(t.Name),
 	}, nil
 }
@@ -114,8 +114,8 @@ func (a *Access) readPlace(ctx context.Context, dr *draftTarget) error {
 		return providerFault(err)
 	}
 	place, err := inst.Place(ctx)
-	if self, ok := inst.(contract.SelfIdentifier); ok && err == nil {
-		dr.next.Selves = self.SelfEntities()
+	if err == nil {
+		err = a.readSelves(ctx, dr, inst)
 	}
 	if cerr := inst.Close(); cerr != nil {
 		a.log.Warn("closing a target's connection failed", "target", dr.next.Name)
@@ -132,6 +132,36 @@ func (a *Access) readPlace(ctx context.Context, dr *draftTarget) error {
 	return nil
 }
 
+// readSelves logs in where the target is the host itself, to learn which
+// entities our own login has: they never request, approve or read.
+func (a *Access) readSelves(ctx context.Context, dr *draftTarget, inst contract.Provider) error {
+	self, ok := inst.(contract.SelfIdentifier)
+	if !ok {
+		return nil
+	}
+	if checker, ok := inst.(contract.Checker); ok {
+		specs, err := a.specsOf(ctx, dr.next.Name, dr.d)
+		if err != nil {
+			return err
+		}
+		report, err := checker.Check(ctx, specs)
+		if err != nil {
+			return err
+		}
+		dr.next.Selves = report.Entities
+		for _, line := range report.Missing {
+			dr.report.Warnf("the login lacks a permission: %s", line)
+		}
+		dr.report.Warnings = append(dr.report.Warnings, report.Warnings...)
+	}
+	for _, id := range self.SelfEntities() {
+		if !slices.Contains(dr.next.Selves, id) {
+			dr.next.Selves = append(dr.next.Selves, id)
+		}
+	}
+	return nil
+}
+
 func (a *Access) targetEffect(dr *draftTarget, o EditOptions) (Effect, error) {
 	if dr.old == nil {
 		return Effect{Created: true}, nil
@@ -143,9 +173,9 @@ func (a *Access) targetEffect(dr *draftTarget, o EditOptions) (Effect, error) {
 	if dr.old.Place != dr.next.Place {
 		eff.SecurityChanged = append(eff.SecurityChanged, "place")
 	}
-	old := coerce(dr.d.TargetFields, dr.old.Fields)
+	old := coerce(dr.d.TargetFields, dr.old.All())
 	for _, f := range dr.d.TargetFields {
-		if !reflect.DeepEqual(old[f.Name], dr.next.Fields[f.Name]) {
+		if !f.Free && !reflect.DeepEqual(old[f.Name], dr.next.Fields[f.Name]) {
 			eff.SecurityChanged = append(eff.SecurityChanged, f.Name)
 		}
 	}
@@ -177,20 +207,6 @@ func (a *Access) DeleteTarget(ctx context.Context, name string, dry bool) error 
 	if err := a.indexed(ctx); err != nil {
 		return err
 	}
-	names, err := a.store.Roles(ctx, "", 0)
-	if err != nil {
-		return err
-	}
-	users := []string{}
-	for _, n := range names {
-		role, err := a.store.Role(ctx, n)
-		if err != nil {
-			return err
-		}
-		if role != nil && role.Target == name {
-			users = append(users, n)
-		}
-	}
 	return a.store.WithTarget(name, func(tx *store.TargetTx) error {
 		t, err := tx.Get(ctx)
 		if err != nil || t == nil {
@@ -199,6 +215,10 @@ func (a *Access) DeleteTarget(ctx context.Context, name string, dry bool) error 
 		if rest := a.index.restAt(name); rest > 0 {
 			return fault.Newf(fault.Conflict, fault.CodeLive,
 				"%d credential(s) of this target are not gone yet: revoke them first", rest).With("live_credentials", rest)
+		}
+		users, err := a.rolesOf(ctx, name)
+		if err != nil {
+			return err
 		}
 		if len(users) > 0 {
 			return fault.Newf(fault.Conflict, fault.CodeInUse, "%d role(s) name this target, %s among them: delete them first", len(users), users[0])
@@ -209,4 +229,23 @@ func (a *Access) DeleteTarget(ctx context.Context, name string, dry bool) error 
 		a.providers.forget(name)
 		return tx.Delete(ctx)
 	})
+}
+
+// rolesOf names the roles that use a target.
+func (a *Access) rolesOf(ctx context.Context, target string) ([]string, error) {
+	names, err := a.store.Roles(ctx, "", 0)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, n := range names {
+		role, err := a.store.Role(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		if role != nil && role.Target == target {
+			out = append(out, n)
+		}
+	}
+	return out, nil
 }

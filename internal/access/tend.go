@@ -2,6 +2,8 @@ package access
 
 import (
 	"context"
+	"errors"
+	"sync"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/store"
@@ -176,18 +178,22 @@ func (a *Access) EndAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var first error
+	var todo []domain.RequestID
 	for _, s := range ids {
-		id, err := domain.ParseRequestID(s)
-		if err != nil {
-			continue
-		}
-		if err := a.endRequest(ctx, id, domain.Party{}, "the mount is being disabled"); err != nil && first == nil {
-			first = err
-		}
-		if err := a.tend(ctx, id); err != nil && first == nil {
-			first = err
+		if id, err := domain.ParseRequestID(s); err == nil {
+			todo = append(todo, id)
 		}
 	}
-	return first
+	var mu sync.Mutex
+	var all error
+	a.parallel(todo, func(id domain.RequestID) {
+		err := a.endRequest(ctx, id, domain.Party{}, "the mount is being disabled")
+		if err == nil {
+			err = a.tend(ctx, id)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all = errors.Join(all, err)
+	})
+	return all
 }

@@ -27,8 +27,8 @@ func (a *Access) Tidy(ctx context.Context) (started bool) {
 	a.background.Go(func() {
 		defer a.tidying.Store(false)
 		defer a.recovered("tidy")
-		if err := a.tidy(context.WithoutCancel(ctx)); err != nil {
-			a.log.Warn("tidy did not finish", "code", codeOf(err))
+		if err := a.tidy(a.life); err != nil {
+			a.log.Warn("tidy did not finish", "error", err)
 		}
 	})
 	return true
@@ -93,7 +93,9 @@ func (a *Access) tidyOne(ctx context.Context, s string, cfg domain.Config) (bool
 	if r.Auto {
 		keep = cfg.RetentionAuto
 	}
-	if a.now().Sub(r.Times.Closed) < keep.Duration() {
+	// A lease of it may still be listed at the host until the window's end,
+	// and the host will ask to revoke that too.
+	if a.now().Sub(r.Times.Closed) < keep.Duration() || a.now().Before(r.WindowEnd.Add(time.Hour)) {
 		return false, nil
 	}
 	if err := a.store.DropArchived(ctx, id); err != nil {

@@ -132,13 +132,14 @@ func (a *Access) Wait(ctx context.Context, c Caller, id domain.RequestID) (Reque
 	if err != nil {
 		return RequestView{}, err
 	}
-	changed := a.index.changed(id)
 	r, err := a.visible(ctx, who, id)
 	if err != nil {
 		return RequestView{}, err
 	}
 	seen := r.At(a.now())
-	if seen == domain.Pending || seen == domain.Scheduled && !r.FirstRead {
+	// Asked for only now, so that unknown ids leave nothing behind.
+	changed := a.index.changed(id)
+	if a.index.current(id, r.Rev) && (seen == domain.Pending || seen == domain.Scheduled && !r.FirstRead) {
 		wait := MaxWait
 		if at := dueAt(*r, a.boot, a.now()); !at.IsZero() {
 			wait = min(wait, max(at.Sub(a.now()), 0))
@@ -199,7 +200,7 @@ func (a *Access) revocationOf(ctx context.Context, role domain.Role, target stri
 	if !ok {
 		return none
 	}
-	return d.Revocation(fieldsOf(d, role.Fields))
+	return d.Revocation(fieldsOf(d, role.All()))
 }
 
 func revocationFields(r domain.Revocation) map[string]any {

@@ -41,9 +41,13 @@ type Target struct {
 	MaxLive      int            `json:"max_live,omitempty"` // 0 = no bound
 	Selves       []string       `json:"selves,omitempty"`   // entities of our own login; they never request, approve or read
 	Fields       map[string]any `json:"fields,omitempty"`   // never secrets
+	Free         map[string]any `json:"free,omitempty"`     // fields that are no security fields: outside the revision
 	RotationID   string         `json:"rotation_id,omitempty"`
 	RotatedAt    time.Time      `json:"rotated_at,omitzero"`
 }
+
+// All is every field of the target's type, secrets aside.
+func (t Target) All() map[string]any { return joined(t.Fields, t.Free) }
 
 // Revision covers type, endpoints and place, never secrets: a rotated root
 // voids nothing.

@@ -103,7 +103,7 @@ func TestParamsHash(t *testing.T) {
 }
 
 func TestRevisionCoversTheSecurityFields(t *testing.T) {
-	free := map[string]bool{"Description": true, "Owner": true, "Labels": true, "Pins": true}
+	free := map[string]bool{"Description": true, "Owner": true, "Labels": true, "Free": true, "Pins": true}
 	base := testRole()
 	base.Fields = map[string]any{"path": "database/creds/prod"}
 	for i := range reflect.TypeFor[Role]().NumField() {

@@ -26,6 +26,7 @@ func fullRole() Role {
 	}
 	r.Fields = map[string]any{"path": "database/creds/prod", "ttl": float64(60)}
 	r.Pins = map[string]string{"leads": "id-of-leads"}
+	r.Free = map[string]any{"max_retries": 3.0}
 	return r
 }
 

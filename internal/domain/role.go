@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"strings"
 	"time"
@@ -85,6 +86,7 @@ type Role struct {
 	Composite            bool             `json:"composite,omitempty"`
 
 	Fields map[string]any `json:"fields,omitempty"` // the provider's flat fields
+	Free   map[string]any `json:"free,omitempty"`   // those that are no security fields: outside the revision
 
 	// Pins holds the id that each group name was first matched to. It is
 	// learnt, not written, and outside the revision.
@@ -95,8 +97,20 @@ type Role struct {
 // same content is the same revision, a recreated role is another one. Free
 // text for people (description, owner, labels) is outside.
 func (r Role) Revision() string {
-	r.Description, r.Owner, r.Labels, r.Pins = "", "", nil, nil
+	r.Description, r.Owner, r.Labels, r.Free, r.Pins = "", "", nil, nil, nil
 	return r.Incarnation + ":" + canonicalHash(r)
+}
+
+// All is every field of the target's type.
+func (r Role) All() map[string]any { return joined(r.Fields, r.Free) }
+
+func joined(a, b map[string]any) map[string]any {
+	out := maps.Clone(a)
+	if out == nil {
+		out = map[string]any{}
+	}
+	maps.Copy(out, b)
+	return out
 }
 
 // canonicalHash is the SHA-256 of the value's canonical JSON: fixed field

@@ -140,9 +140,6 @@ func (r Role) checkCounts(p *problems) {
 	if r.AutoRequest && r.WrapTTL > 0 {
 		p.add("wrap_ttl", "is refused with auto_request: clients that template cannot read wrapped answers")
 	}
-	if r.AutoRequest && (r.RequireJustification || r.RequireTicket) {
-		p.add("auto_request", "is refused with require_justification or require_ticket: a read carries neither")
-	}
 	if r.AutoRequest && r.AutoApprove {
 		p.add("auto_request", "a role that approves by itself needs no auto_request")
 	}

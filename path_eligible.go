@@ -2,6 +2,7 @@ package pim
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -69,8 +70,6 @@ func (b *backend) readEligible(ctx context.Context, c *call) (*answer, error) {
 		"approvals": approvals, "approved_by": v.WaitingFor,
 		"ttl": int(v.Role.TTL), "max_ttl": int(v.Role.MaxTTL), "auto_approve": v.Role.AutoApprove, "command": v.Command,
 	}
-	for k, x := range access.RevocationFields(v.Revocation) {
-		data[k] = x
-	}
+	maps.Copy(data, access.RevocationFields(v.Revocation))
 	return &answer{data: data}, nil
 }

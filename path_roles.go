@@ -228,9 +228,7 @@ func (b *backend) roleData(v *access.RoleView) map[string]any {
 			fieldData(data, d.RoleFields, v.Fields)
 		}
 	}
-	for k, x := range access.RevocationFields(v.Revocation) {
-		data[k] = x
-	}
+	maps.Copy(data, access.RevocationFields(v.Revocation))
 	return data
 }
 

@@ -2,6 +2,7 @@ package pim
 
 import (
 	"context"
+	"maps"
 	"net/http"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -131,9 +132,7 @@ func (b *backend) providerSecrets(c *call) map[string]secret.String {
 	out := map[string]secret.String{}
 	for _, d := range b.descriptors {
 		set, cleared := c.Secrets(d.TargetFields)
-		for k, v := range set {
-			out[k] = v
-		}
+		maps.Copy(out, set)
 		for _, k := range cleared {
 			out[k] = secret.String{}
 		}

@@ -1,6 +1,7 @@
 package pim
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -90,9 +91,7 @@ func requestData(v access.RequestView) map[string]any {
 		"history": historySentences(r.History), "history_folded": r.History.Folded,
 		"pim_history_head": r.History.Head, "next": v.Next,
 	}
-	for k, x := range access.RevocationFields(v.Revocation) {
-		data[k] = x
-	}
+	maps.Copy(data, access.RevocationFields(v.Revocation))
 	return data
 }
 
@@ -208,9 +207,7 @@ func approvalData(v access.RequestView, now time.Time) map[string]any {
 		"decisions": decisionSentences(r.Decisions), "history": historySentences(r.History),
 		"pim_history_head": r.History.Head, "next": v.Next,
 	}
-	for k, x := range access.RevocationFields(v.Revocation) {
-		data[k] = x
-	}
+	maps.Copy(data, access.RevocationFields(v.Revocation))
 	return data
 }
 

@@ -142,14 +142,12 @@ func (a *Access) parallel(ids []domain.RequestID, do func(domain.RequestID)) {
 	work := make(chan domain.RequestID)
 	var wg sync.WaitGroup
 	for range min(reapWorkers, len(ids)) {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			defer a.recovered("worker")
 			for id := range work {
 				do(id)
 			}
-		}()
+		})
 	}
 	for _, id := range ids {
 		work <- id

@@ -130,7 +130,7 @@ func (a *Access) dropStale(ctx context.Context) {
 	for _, x := range a.preparing.stale(a.now()) {
 		if x.err == nil {
 			a.log.Warn("nobody fetched a prepared credential; it is undone", "request", string(x.id))
-			//nolint:errcheck // it answers with the reason it was given
+			// It answers with the reason it was given.
 			_ = a.undo(ctx, x.job, errMeanwhile())
 		}
 	}

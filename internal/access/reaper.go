@@ -249,13 +249,11 @@ func (w *reaper) work(ctx context.Context) {
 	jobs := make(chan domain.RequestID)
 	var wg sync.WaitGroup
 	for range min(reapWorkers, len(ids)) {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			for id := range jobs {
 				w.one(ctx, id)
 			}
-		}()
+		})
 	}
 	for _, id := range ids {
 		jobs <- id

@@ -26,10 +26,9 @@ func tokenKind() kind {
 		policies: func(role contract.Values) []string { return sortedSet(role.Strings("token_policies")) },
 		deliver: func(_ context.Context, p *Provider, d *delivery) (secret.Map, time.Time, error) {
 			return secret.NewMap(map[string]any{
-				"token":          d.token.value.Reveal(),
-				"accessor":       d.token.accessor,
-				"policies":       strings.Join(sortedSet(d.token.policies), ","),
-				"lease_duration": int64(d.token.notAfter.Sub(p.env.Clock.Now()) / time.Second),
+				"token":    d.token.value.Reveal(),
+				"accessor": d.token.accessor,
+				"policies": strings.Join(sortedSet(d.token.policies), ","),
 			}), d.token.notAfter, nil
 		},
 		grants:      func(contract.Values) []grant { return nil },

@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"sort"
 	"strings"
 	"time"
@@ -319,6 +320,18 @@ func waitingFor(role domain.Role) string {
 	return strings.Join(out, ", ")
 }
 
+// plainValue is what a shell takes as it stands: a line to paste must not run
+// what somebody wrote into a role.
+var plainValue = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,63}$`)
+
+// exampleOf is a value that a parameter takes, where one can be told.
+func exampleOf(p domain.Param) string {
+	if len(p.Allowed) > 0 && !p.Sensitive && plainValue.MatchString(p.Allowed[0]) {
+		return p.Allowed[0]
+	}
+	return "value"
+}
+
 // requestCommand is the ready command with exactly the fields that the role
 // requires.
 func requestCommand(role domain.Role) string {
@@ -332,7 +345,7 @@ func requestCommand(role domain.Role) string {
 	}
 	for _, name := range contract.SortedKeys(role.Params) {
 		if p := role.Params[name]; p.Required && p.Default == "" {
-			b.WriteString(" params=" + name + `="value"`)
+			b.WriteString(" params=" + name + `="` + exampleOf(p) + `"`)
 		}
 	}
 	if !role.RequireJustification && !role.RequireTicket && !strings.Contains(b.String(), "params=") {

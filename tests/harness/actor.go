@@ -111,6 +111,9 @@ func (a Actor) With(name, token string) Actor { return Actor{Name: name, Token: 
 // At is the same token at another node of the cluster.
 func (a Actor) At(node *Host) Actor { return Actor{Name: a.Name, Token: a.Token, host: node} }
 
+// Host is the host, or the node, that this actor speaks to.
+func (a Actor) Host() *Host { return a.host }
+
 // Client is the official client of this actor, with retries off.
 func (a Actor) Client(t testing.TB) *api.Client {
 	t.Helper()
@@ -136,7 +139,12 @@ type Printed struct {
 // environment.
 func (a Actor) CLI(t testing.TB, args ...string) Printed {
 	t.Helper()
-	cmd := a.Command(t, args...)
+	return RunPrinted(t, a.Command(t, args...))
+}
+
+// RunPrinted runs a command that ends by itself. Any exit code is fine.
+func RunPrinted(t testing.TB, cmd *exec.Cmd) Printed {
+	t.Helper()
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()

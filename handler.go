@@ -169,10 +169,18 @@ func (h *handler) respond(r *route, o op, req *logical.Request, a *answer, err e
 		// Without a response the host answers a write with 204.
 		return h.errorResponse(f, req.MountPoint), logical.ErrUnsupportedPath
 	case fault.Upstream:
-		return nil, logical.CodedError(http.StatusBadGateway, textUpstream)
+		return nil, logical.CodedError(http.StatusBadGateway, upstreamText(f))
 	case fault.Internal:
 	}
 	return nil, logical.CodedError(http.StatusInternalServerError, textInternal)
+}
+
+// upstreamText is our own words and the target's code, never its words.
+func upstreamText(f *fault.Error) string {
+	if f.Public == "" || forbidden.MatchString(f.Public) {
+		return textUpstream
+	}
+	return f.Public
 }
 
 // response renders an answer.

@@ -65,7 +65,7 @@ func TestEveryKindOfFailure(t *testing.T) {
 		{"a denial with a cause", "rlud", fault.New(fault.Denied, fault.CodeLogin, "access denied: log in again", upstream), 403, "access denied: log in again", fault.CodeLogin, "DEBUG"},
 		{"nothing there to read", "rl", fault.New(fault.Absent, fault.CodeInvalid, "no such request", nil), 404, "", "", ""},
 		{"nothing there to write to", "ud", fault.New(fault.Absent, fault.CodeInvalid, "no such request", nil), 404, "no such request", fault.CodeInvalid, ""},
-		{"a target that failed", "rlud", fault.New(fault.Upstream, fault.CodeUpstream, "not for the caller", upstream), 502, "", "", "WARN"},
+		{"a target that failed", "rlud", fault.New(fault.Upstream, fault.CodeUpstream, "the target failed: create token: the host failed (Timeout)", upstream), 502, "", "", "WARN"},
 		{"our own fault", "rlud", fault.New(fault.Internal, fault.CodeInternal, "not for the caller", upstream), 500, "", "", "ERROR"},
 		{"an error of no kind", "rlud", upstream, 500, "", "", "ERROR"},
 		{"a fault of no kind", "rlud", fault.New(0, fault.CodeInternal, "not for the caller", upstream), 500, "", "", "ERROR"},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/access"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 )
@@ -24,7 +25,12 @@ func (b *backend) holdPaths() []path {
 	}, {
 		pattern: "holds/" + segment("id"), name: "hold", help: "One hold.", description: "Deleting lifts it; not by the person held.",
 		captures: []field{idCapture("id", "Id of the hold.")},
+		fields: []field{
+			{name: "ttl", typ: contract.TypeSeconds, desc: "New life from now on; empty = until it is lifted.", most: int(domain.LimitTTL)},
+			{name: "reason", typ: contract.TypeString, desc: "New reason."},
+		},
 		ops: []op{
+			{verb: logical.UpdateOperation, name: "change", summary: "Change how long a hold lasts.", ok: holdWire(), statuses: asked(), do: b.changeHold},
 			{verb: logical.ReadOperation, summary: "Read a hold.", ok: holdWire(), statuses: []int{http.StatusNotFound}, do: b.readHold},
 			{verb: logical.DeleteOperation, name: "lift", summary: "Lift a hold.", statuses: []int{http.StatusForbidden}, do: b.liftHold},
 		},
@@ -79,6 +85,26 @@ func (b *backend) setHold(ctx context.Context, c *call) (*answer, error) {
 		k.Hold = &ttl
 	}
 	h, err := b.access.SetHold(ctx, caller(c), k)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{data: holdData(h)}, nil
+}
+
+func (b *backend) changeHold(ctx context.Context, c *call) (*answer, error) {
+	var e access.HoldEdit
+	if c.Given("reason") {
+		v := c.String("reason")
+		e.Reason = &v
+	}
+	if c.Given("ttl") {
+		v := c.Seconds("ttl")
+		e.TTL = &v
+		if v == 0 && !c.Cleared("ttl") {
+			return nil, errInput("ttl", "must be longer than zero")
+		}
+	}
+	h, err := b.access.ChangeHold(ctx, caller(c), c.Capture("id"), e)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"regexp"
 	"sync"
 	"time"
 
@@ -409,11 +410,32 @@ func providerFault(err error) error {
 	case errors.Is(err, contract.ErrPlace):
 		return fault.New(fault.Conflict, fault.CodePlace, "the target is another place than the one it is pinned to; nothing was done there", err)
 	case errors.As(err, &pe) && pe.Refused:
-		return fault.New(fault.Conflict, fault.CodeTarget, "the target refused: "+pe.Error(), err)
+		return withCode(fault.New(fault.Conflict, fault.CodeTarget, "the target refused: "+said(pe), err), pe)
 	case errors.As(err, &pe):
-		return fault.New(fault.Upstream, fault.CodeUpstream, "the target failed: "+pe.Error(), err)
+		return withCode(fault.New(fault.Upstream, fault.CodeUpstream, "the target failed: "+said(pe), err), pe)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fault.New(fault.Upstream, fault.CodeUpstream, "the target did not answer in time", err)
 	}
 	return fault.New(fault.Upstream, fault.CodeUpstream, "the target failed; see the log of the plugin", err)
+}
+
+// targetCode is the closed form of the codes that targets may add to our
+// words.
+var targetCode = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+// said is what a provider says of a failure: its own words and, where it has
+// the closed form, the target's code.
+func said(e *contract.Error) string {
+	text := e.Op + ": " + e.Public
+	if targetCode.MatchString(e.Code) {
+		text += " (" + e.Code + ")"
+	}
+	return text
+}
+
+func withCode(f *fault.Error, e *contract.Error) *fault.Error {
+	if targetCode.MatchString(e.Code) {
+		return f.With("target_code", e.Code)
+	}
+	return f
 }

@@ -145,6 +145,49 @@ func (a *Access) SetHold(ctx context.Context, c Caller, k Kill) (domain.Hold, er
 	return h, a.holds.set(ctx, h)
 }
 
+// HoldEdit changes a hold; nil = leave as it is.
+type HoldEdit struct {
+	TTL    *domain.Seconds // from now on; 0 = until it is lifted
+	Reason *string
+}
+
+// ChangeHold changes how long a hold lasts; not by the person held.
+func (a *Access) ChangeHold(ctx context.Context, c Caller, id string, e HoldEdit) (domain.Hold, error) {
+	h, err := a.holds.get(ctx, id)
+	if err != nil {
+		return domain.Hold{}, err
+	}
+	if h == nil {
+		return domain.Hold{}, fault.New(fault.Absent, fault.CodeInvalid, "no such hold", nil)
+	}
+	if err := a.notHeld(ctx, c, *h); err != nil {
+		return domain.Hold{}, err
+	}
+	next := *h
+	if e.Reason != nil {
+		if why := domain.CheckText(*e.Reason, domain.MaxComment); why != "" {
+			return domain.Hold{}, fault.New(fault.Invalid, fault.CodeInvalid, "invalid input: reason: "+why, nil)
+		}
+		next.Reason = *e.Reason
+	}
+	if e.TTL != nil {
+		next.Until = time.Time{}
+		if *e.TTL > 0 {
+			next.Until = a.now().Add(e.TTL.Duration())
+		}
+	}
+	return next, a.holds.set(ctx, next)
+}
+
+// notHeld refuses the person that a hold is about.
+func (a *Access) notHeld(ctx context.Context, c Caller, h domain.Hold) error {
+	by := a.namedCaller(ctx, c)
+	if h.Kind == domain.HoldPerson && by.Entity != "" && (by.Entity == h.Value || by.Person != "" && by.Person == h.Person) {
+		return fault.New(fault.Denied, fault.CodeHeld, "access denied: a hold is not lifted by the person held", nil)
+	}
+	return nil
+}
+
 // LiftHold removes a hold; not by the person held. Lifting an unknown one
 // changes nothing.
 func (a *Access) LiftHold(ctx context.Context, c Caller, id string) error {
@@ -152,9 +195,8 @@ func (a *Access) LiftHold(ctx context.Context, c Caller, id string) error {
 	if err != nil || h == nil {
 		return err
 	}
-	by := a.namedCaller(ctx, c)
-	if h.Kind == domain.HoldPerson && by.Entity != "" && (by.Entity == h.Value || by.Person != "" && by.Person == h.Person) {
-		return fault.New(fault.Denied, fault.CodeHeld, "access denied: a hold is not lifted by the person held", nil)
+	if err := a.notHeld(ctx, c, *h); err != nil {
+		return err
 	}
 	return a.holds.lift(ctx, id)
 }

@@ -166,13 +166,17 @@ func (j *job) life(now time.Time, mountMax time.Duration) error {
 	}
 	ttl, ok := domain.ResolveLease(j.role, left, j.limits.MinTTL, j.limits.MaxTTL, mountMax)
 	if !ok {
-		return fault.Newf(fault.Conflict, fault.CodeWindowEnding,
-			"no active grant: the access window of request %s is ending; run: %s", j.req.ID, requestCommand(j.role)).
-			With("request_id", string(j.req.ID)).With("role", j.role.Name).With("state", string(j.req.State)).
-			With("expires_at", stamp(j.req.WindowEnd)).With("next", requestCommand(j.role))
+		return j.errWindowEnding()
 	}
 	j.ttl = ttl
 	return nil
+}
+
+func (j *job) errWindowEnding() error {
+	return fault.Newf(fault.Conflict, fault.CodeWindowEnding,
+		"no active grant: the access window of request %s is ending; run: %s", j.req.ID, requestCommand(j.role)).
+		With("request_id", string(j.req.ID)).With("role", j.role.Name).With("state", string(j.req.State)).
+		With("expires_at", stamp(j.req.WindowEnd)).With("next", requestCommand(j.role))
 }
 
 // intend writes the credential down before anything of it exists. That write

@@ -66,6 +66,9 @@ func settled(r domain.Request, j *job, issued contract.Issued, now time.Time) (d
 		j.cred.Expires = issued.NotAfter
 		j.ttl = min(j.ttl, issued.NotAfter.Sub(now)).Truncate(time.Second)
 	}
+	if j.ttl < time.Second { // the host would make it a lease of 32 days, or of no length
+		return r, j.errWindowEnding()
+	}
 	return next.Edit(j.cred.ID, func(c *domain.Credential) {
 		c.Handle, c.Expires = j.cred.Handle, j.cred.Expires
 		c.Nonces = []domain.Nonce{{ID: j.nonce, Until: j.cred.Expires}}

@@ -21,13 +21,13 @@ func conformanceCases() []providertest.Case {
 			"generated_role_rules": podRules, "kubernetes_roles": []string{"Role/deployer"}, "namespaces": namespaces,
 		}},
 		{Name: "a generated cluster role and an existing one", Fields: contract.Values{
-			"generated_role_rules": podRules, "kubernetes_roles": []string{"ClusterRole/view"},
+			"generated_role_rules": podRules, "kubernetes_roles": []string{"ClusterRole/operator"},
 			"cluster_wide": true, "service_account_namespace": "team-a",
 		}},
 		{
 			Name: "one's own user where a selector allows it", Principal: aliceUser, Params: map[string]string{"namespace": "team-a,team-b"},
 			Fields: contract.Values{
-				"principal_source": "metadata:k8s", "kubernetes_roles": []string{"ClusterRole/edit"},
+				"principal_source": "metadata:k8s", "kubernetes_roles": []string{"ClusterRole/operator"},
 				"allowed_namespace_selector": "team in (team-a,team-b)",
 			},
 		},

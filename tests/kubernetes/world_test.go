@@ -21,6 +21,7 @@ import (
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	provider "github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/kubernetes"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
 )
 
 // aheadClock is the machine's clock, moved forward: waiting for a remainder
@@ -61,12 +62,20 @@ func (c *cluster) furnish(ctx context.Context) error {
 			return err
 		}
 	}
+	// The default roles view, edit and admin are filled by the controller
+	// manager, and empty here.
+	err := c.apply(ctx, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "operator"}, Rules: []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get", "list", "delete"}},
+	}})
+	if err != nil {
+		return err
+	}
 	for _, ns := range namespaces {
 		deployer := rbacv1.Subject{Kind: "ServiceAccount", Namespace: ns, Name: "deployer"}
 		for _, o := range []runtime.Object{
 			&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "deployer", Namespace: ns}},
 			&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "deployer", Namespace: ns}, Rules: []rbacv1.PolicyRule{
-				{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get", "list", "create", "delete"}},
+				{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get", "list", "watch", "create", "delete"}},
 			}},
 			&rbacv1.RoleBinding{
 				ObjectMeta: metav1.ObjectMeta{Name: "deployer", Namespace: ns}, Subjects: []rbacv1.Subject{deployer},
@@ -191,11 +200,13 @@ func newBench(t testing.TB, account string, roles ...contract.Spec) *bench {
 	b.target = here.target(here.proxy, "prod", here.boundToken(t, rootNamespace, account, "root-of-"+account))
 	b.p = b.open()
 	here.applyYAML(t, b.policy(account, roles))
-	place, err := b.p.Place(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.target.Place = place
+	poll.Until(t, startBound, func() error { // until the new rights have reached the authorizer
+		if missing := b.check(roles).Missing; len(missing) > 0 {
+			return fmt.Errorf("missing: %q", missing)
+		}
+		b.target.Place, err = b.p.Place(t.Context())
+		return err
+	})
 	b.p = b.open()
 	return b
 }

@@ -23,6 +23,7 @@ func (p *Provider) Issue(
 	if err != nil {
 		return contract.Issued{}, err
 	}
+	ctx = marked(ctx, in.Credential, in.Request)
 	if err := p.prove(ctx, "issue", h.Place); err != nil {
 		return contract.Issued{}, err
 	}

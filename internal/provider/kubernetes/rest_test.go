@@ -8,7 +8,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,15 +26,25 @@ const wireToken = "token-on-the-wire"
 // server is an HTTPS server that answers as told, and what it heard.
 type server struct {
 	*httptest.Server
-	ca   string
-	seen []string // method, path, query and token of each call
+	ca string
+
+	mu   sync.Mutex
+	list []string // method, path, query and token of each call
+}
+
+func (s *server) seen() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.list)
 }
 
 func newServer(t *testing.T, answer http.HandlerFunc) *server {
 	t.Helper()
 	s := &server{}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.seen = append(s.seen, r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("Authorization"))
+		s.mu.Lock()
+		s.list = append(s.list, r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("Authorization"))
+		s.mu.Unlock()
 		answer(w, r)
 	}))
 	s.EnableHTTP2 = true
@@ -149,11 +161,11 @@ func TestTheTokenGoesToNobodyElse(t *testing.T) {
 	if _, err := p.Place(t.Context()); err == nil {
 		t.Error("a redirect was taken for an answer")
 	}
-	if len(other.seen) > 0 {
-		t.Errorf("a redirect was followed: %v", other.seen)
+	if len(other.seen()) > 0 {
+		t.Errorf("a redirect was followed: %v", other.seen())
 	}
-	if want := "GET /api/v1/namespaces/kube-system?timeout=15s Bearer " + wireToken; len(first.seen) != 1 || first.seen[0] != want {
-		t.Errorf("heard %v", first.seen)
+	if want := "GET /api/v1/namespaces/kube-system?timeout=15s Bearer " + wireToken; len(first.seen()) != 1 || first.seen()[0] != want {
+		t.Errorf("heard %v", first.seen())
 	}
 }
 
@@ -167,7 +179,7 @@ func TestWhoeverAnswersMustProveIt(t *testing.T) {
 	}
 	_, err := openAt(t, local, target).Place(t.Context())
 	wantCode(t, err, codeCertificate)
-	if len(s.seen) > 0 {
+	if len(s.seen()) > 0 {
 		t.Error("the token was sent before the proof")
 	}
 }
@@ -187,7 +199,7 @@ func TestThisMachineIsRefusedWhenItIsDialled(t *testing.T) {
 	}
 	_, err = c.Namespace(t.Context(), placeNamespace)
 	wantCode(t, failure("read", err), codeLocal)
-	if len(s.seen) > 0 {
+	if len(s.seen()) > 0 {
 		t.Error("this machine was spoken to")
 	}
 }
@@ -234,7 +246,7 @@ func TestAPodUsesWhatItsClusterGaveIt(t *testing.T) {
 		if place, err := p.Place(t.Context()); err != nil || place != "the-place" {
 			t.Fatalf("got %q, %v", place, err)
 		}
-		if last := s.seen[len(s.seen)-1]; !strings.HasSuffix(last, " Bearer "+token) {
+		if last := s.seen()[len(s.seen())-1]; !strings.HasSuffix(last, " Bearer "+token) {
 			t.Errorf("heard %s", last)
 		}
 	}
@@ -285,8 +297,8 @@ func TestADeletionThatWaitsIsNone(t *testing.T) {
 			if err != nil || !found || held != row.held {
 				t.Errorf("found %v, held %v, %v", found, held, err)
 			}
-			if !strings.HasPrefix(s.seen[0], "DELETE /api/v1/namespaces/team-a/serviceaccounts/x?propagationPolicy=Background&timeout=15s ") {
-				t.Errorf("heard %s", s.seen[0])
+			if !strings.HasPrefix(s.seen()[0], "DELETE /api/v1/namespaces/team-a/serviceaccounts/x?propagationPolicy=Background&timeout=15s ") {
+				t.Errorf("heard %s", s.seen()[0])
 			}
 		})
 	}

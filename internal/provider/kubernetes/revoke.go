@@ -29,6 +29,7 @@ func (p *Provider) Revoke(ctx context.Context, h domain.Handle) (contract.Ended,
 	if err != nil {
 		return contract.Ended{}, err
 	}
+	ctx = marked(ctx, h.Credential, "")
 	if err := p.prove(ctx, "revoke", h.Place); err != nil {
 		return contract.Ended{}, err
 	}

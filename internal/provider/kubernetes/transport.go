@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 )
 
@@ -86,8 +87,22 @@ func refuseLocal(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
+// agentKey is the context key of what a call is for.
+type agentKey struct{}
+
+// marked has every call below ctx say, as its user agent, which credential and
+// request it is for: the API server's audit log has it on each line, also
+// where it leaves bodies out.
+func marked(ctx context.Context, credential domain.CredentialID, request domain.RequestID) context.Context {
+	agent := manager + " credential/" + string(credential)
+	if request != "" {
+		agent += " request/" + string(request)
+	}
+	return context.WithValue(ctx, agentKey{}, agent)
+}
+
 // bearer adds the engine's token to each call, read anew if it is in a file,
-// and bounds what comes back.
+// says what the call is for, and bounds what comes back.
 type bearer struct {
 	token secretFile
 	next  http.RoundTripper
@@ -104,6 +119,10 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	r = r.Clone(r.Context())
 	r.Header.Set("Authorization", "Bearer "+token.Reveal())
+	r.Header.Set("User-Agent", manager)
+	if agent, ok := r.Context().Value(agentKey{}).(string); ok {
+		r.Header.Set("User-Agent", agent)
+	}
 	resp, err := b.next.RoundTrip(r)
 	if err != nil {
 		return nil, err

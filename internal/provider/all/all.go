@@ -5,12 +5,14 @@ package all
 import (
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/host"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/kubernetes"
 )
 
 // Descriptors lists every provider of this build, in the order of their types.
 func Descriptors() []contract.Descriptor {
 	return []contract.Descriptor{
 		host.Descriptor(),
+		kubernetes.Descriptor(),
 	}
 }
 

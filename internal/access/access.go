@@ -76,16 +76,17 @@ type Access struct {
 	entropy     io.Reader
 	step        func(string)
 
-	index     *index
-	providers *providers
-	holds     *holds
-	rates     *rates
-	flights   *flights
-	reuse     *reuse
-	preparing *preparing
-	rotations *rotations
-	tidying   atomic.Bool
-	reaper    *reaper
+	index        *index
+	providers    *providers
+	holds        *holds
+	rates        *rates
+	flights      *flights
+	reuse        *reuse
+	preparing    *preparing
+	rotations    *rotations
+	publications *publications
+	tidying      atomic.Bool
+	reaper       *reaper
 
 	stale      atomic.Bool // the last sign of life before this start was old
 	background sync.WaitGroup
@@ -114,13 +115,14 @@ func New(o Options) (*Access, error) {
 	}
 	a.boot = boot
 	a.life, a.end = context.WithCancel(context.Background())
-	a.index = newIndex(boot)
+	a.index = newIndex(boot, a.listedUntil)
 	a.providers = newProviders(a, o.Env)
 	a.holds = newHolds(a.store)
 	a.rates = newRates()
 	a.flights = newFlights()
 	a.reuse = newReuse()
 	a.preparing = newPreparing()
+	a.publications = newPublications(a)
 	a.rotations = &rotations{}
 	a.reaper = newReaper(a)
 	return a, nil

@@ -138,6 +138,9 @@ func (a *Access) finish(ctx context.Context, id domain.RequestID, cred domain.Cr
 		if c, err = a.handleOf(ctx, id, c); err != nil {
 			return err
 		}
+		if err := a.publishFor(ctx, c.Handle); err != nil {
+			return a.settleEnd(ctx, id, c, contract.Ended{}, err)
+		}
 		ended, err := a.revokeAt(ctx, c)
 		return a.settleEnd(ctx, id, c, ended, err)
 	})
@@ -360,6 +363,9 @@ func (a *Access) orphanEnd(ctx context.Context, d LeaseData) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callBudget)
 	defer cancel()
+	if err := a.publishStray(ctx, d.Handle); err != nil {
+		return err
+	}
 	_, err = a.revokeHandle(ctx, d.Handle)
 	return err
 }

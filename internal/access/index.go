@@ -32,14 +32,16 @@ type row struct {
 	live     int
 	rest     int // credentials that are not gone
 	rev      uint64
-	sure     bool // rev is what storage holds
-	place    int  // in the queue; -1 = not queued
+	sure     bool            // rev is what storage holds
+	place    int             // in the queue; -1 = not queued
+	listed   []domain.Handle // of credentials being ended that belong on the target's list
 }
 
 // index is rebuilt from the records after every start. What is not indexed yet
 // is still found by id.
 type index struct {
-	boot string
+	boot  string
+	until func(domain.Handle) time.Time // how long a handle belongs on its target's list
 
 	mu       sync.Mutex
 	rows     map[domain.RequestID]*row
@@ -52,9 +54,9 @@ type index struct {
 	ready    chan struct{}
 }
 
-func newIndex(boot string) *index {
+func newIndex(boot string, until func(domain.Handle) time.Time) *index {
 	return &index{
-		boot: boot, rows: map[domain.RequestID]*row{},
+		boot: boot, until: until, rows: map[domain.RequestID]*row{},
 		byPerson: map[domain.Person]map[domain.RequestID]*row{},
 		byRole:   map[string]map[domain.RequestID]*row{},
 		byTarget: map[string]map[domain.RequestID]*row{},
@@ -84,10 +86,38 @@ func (x *index) put(r domain.Request, now time.Time) {
 	for _, d := range r.Decisions {
 		w.deciders = append(w.deciders, d.By.Person)
 	}
+	w.listed = x.listedOf(r)
 	w.rev, w.sure = r.Rev, true
 	w.due = dueAt(r, x.boot, now)
 	x.requeue(w)
 	x.wake(r.ID)
+}
+
+// listedOf are the handles that belong on the target's list: of everything that
+// is being ended, and of what has ended and left a remainder.
+func (x *index) listedOf(r domain.Request) []domain.Handle {
+	var out []domain.Handle
+	for _, c := range r.Credentials {
+		switch c.State {
+		case domain.CredRevoking, domain.CredUndoing, domain.CredEnded:
+			if !x.until(c.Handle).IsZero() {
+				out = append(out, c.Handle)
+			}
+		case domain.CredIssuing, domain.CredActive, domain.CredGone:
+		}
+	}
+	return out
+}
+
+// listedAt copies what belongs on a target's list.
+func (x *index) listedAt(target string) []domain.Handle {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var out []domain.Handle
+	for _, w := range x.byTarget[target] {
+		out = append(out, w.listed...)
+	}
+	return out
 }
 
 func approvals(r domain.Request) int {

@@ -135,6 +135,7 @@ func (w *reaper) round(ctx context.Context) {
 		w.a.resumeKills(ctx)
 	}
 	w.work(ctx)
+	w.a.publications.tick(ctx)
 	w.persons(ctx)
 	w.a.continueEpoch(ctx)
 	now := w.a.now()
@@ -224,6 +225,7 @@ func (w *reaper) prepareIndex(ctx context.Context) error {
 		}
 	}
 	a.index.finished()
+	a.publications.all(ctx)
 	a.resume(ctx)
 	return nil
 }

@@ -123,6 +123,8 @@ func (a *Access) draft(ctx context.Context, who actor, role domain.Role, target 
 	ttl := checkAsk(&p, role, &ask, a.now())
 	if target == nil {
 		p.Add("role", "its target does not exist")
+	} else if err := a.checkValues(&p, role, target, ask.Params); err != nil {
+		return domain.Request{}, err
 	}
 	if err := p.Err(); err != nil {
 		return domain.Request{}, err
@@ -143,6 +145,19 @@ func (a *Access) draft(ctx context.Context, who actor, role domain.Role, target 
 	}
 	r.Digest = a.digest(r, role.Revision(), target.Revision(), principal)
 	return r, nil
+}
+
+// checkValues has the target's type look at the parameters, so that nobody is
+// asked to approve what could never be issued.
+func (a *Access) checkValues(p *fault.Problems, role domain.Role, target *domain.Target, params map[string]string) error {
+	d, err := a.descriptorOf(target)
+	if err != nil || d.CheckParams == nil {
+		return err
+	}
+	for _, problem := range d.CheckParams(fieldsOf(d, role.All()), params).Problems {
+		p.Add("params."+problem.Field, problem.Text)
+	}
+	return nil
 }
 
 // digest seals what was asked under the role and target as they are.

@@ -93,6 +93,7 @@ func (a *Access) WriteTarget(ctx context.Context, c Caller, name string, e Targe
 			return nil, err
 		}
 		a.providers.forget(name)
+		a.publications.try(ctx, name)
 		if len(eff.SecurityChanged) > 0 {
 			a.voidAndRevoke(ctx, a.namedCaller(ctx, c), a.index.ofTarget(name), eff.Revoked)
 		}

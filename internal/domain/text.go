@@ -14,7 +14,7 @@ const (
 	MaxJustification = 2048
 	MaxTicket        = 256
 	MaxComment       = 2048
-	MaxParam         = 1024
+	MaxParam         = 2048 // a certificate request for a long RSA key
 	MaxPattern       = 512
 )
 

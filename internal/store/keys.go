@@ -27,6 +27,7 @@ const (
 	prefixClaim        = "claim/"
 	prefixHold         = "hold/"
 	prefixJob          = "job/"
+	prefixList         = "krl/"
 )
 
 // SealWrapped lists the prefixes that hold root credentials. Effective where

@@ -12,7 +12,7 @@ type locks struct {
 	target  keyed
 	request keyed
 	claim   keyed
-	single  keyed // config, state, holds, jobs
+	single  keyed // config, state, holds, jobs, lists
 }
 
 // keyed is one lock per key. Unlike stripes it cannot make two keys wait for

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/hashicorp/vault/sdk/logical"
 )
@@ -15,6 +16,10 @@ const recordVersion = 1
 
 // MaxRecord bounds one record in bytes.
 const MaxRecord = 256 << 10
+
+// MaxList bounds a published list in bytes: the hosts' Raft storage refuses a
+// value of 1 MiB.
+const MaxList = 1000 << 10
 
 // ErrNewer means that a newer version of the program wrote a record. Only a
 // revocation goes on without it.
@@ -91,13 +96,24 @@ func put(ctx context.Context, s logical.Storage, key string, v any) error {
 	if err != nil {
 		return err
 	}
-	if len(raw) > MaxRecord && key[:4] != prefixJob {
+	if len(raw) > bound(key) {
 		return ErrTooLarge
 	}
 	if err := s.Put(ctx, &logical.StorageEntry{Key: key, Value: raw}); err != nil {
 		return fmt.Errorf("write %s: %w", kind(key), err)
 	}
 	return nil
+}
+
+// bound is how many bytes a record of that key may have.
+func bound(key string) int {
+	switch kind(key) + "/" {
+	case prefixJob:
+		return math.MaxInt
+	case prefixList:
+		return MaxList
+	}
+	return MaxRecord
 }
 
 func del(ctx context.Context, s logical.Storage, key string) error {

@@ -265,13 +265,15 @@ func (tx *TargetTx) PutSecrets(ctx context.Context, s Secrets) error {
 	return put(ctx, tx.st.s, prefixTargetSecret+tx.name, s)
 }
 
-// Delete removes the target, then its secrets: what a crash leaves between the
-// two is a secret that nothing names, and the next write of the name replaces
-// it.
+// Delete removes the target, then its secrets and its list: what a crash leaves
+// between them nothing names, and the next write of the name replaces it.
 func (tx *TargetTx) Delete(ctx context.Context) error {
 	defer tx.st.forget(func() { delete(tx.st.targets, tx.name) })
 	if err := del(ctx, tx.st.s, prefixTarget+tx.name); err != nil {
 		return err
 	}
-	return del(ctx, tx.st.s, prefixTargetSecret+tx.name)
+	if err := del(ctx, tx.st.s, prefixTargetSecret+tx.name); err != nil {
+		return err
+	}
+	return del(ctx, tx.st.s, prefixList+tx.name)
 }

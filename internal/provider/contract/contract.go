@@ -198,10 +198,16 @@ type Descriptor struct {
 	RoleFields   []Field
 	// Normalize fills what other fields imply (credential_type). Pure.
 	Normalize func(role Values) Values
-	// Check reports every problem of a target's fields, offline. Pure.
+	// CheckParams, if not nil, reports what is wrong with a request's parameters
+	// before anybody is asked to approve them; a problem's field is the
+	// parameter's name. Issue checks again. Pure.
+	CheckParams func(role Values, params map[string]string) Report
+	// CheckTarget reports every problem of a target's fields, offline. Pure.
 	CheckTarget func(Env, Target) Report
 	Limits      func(role Values) Limits
 	Revocation  func(role Values) domain.Revocation
+	// List, if not nil, is the list that targets of this type publish.
+	List *RevocationList
 	// New opens an instance. It does no I/O.
 	New func(Env, Target) (Provider, error)
 }

@@ -79,7 +79,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, env contract.E
 		BackendType:    logical.TypeLogical,
 		Help:           strings.TrimSpace(helpText),
 		RunningVersion: Version,
-		PathsSpecial:   &logical.Paths{SealWrapStorage: store.SealWrapped()},
+		PathsSpecial:   &logical.Paths{SealWrapStorage: store.SealWrapped(), Unauthenticated: publicPaths()},
 		Secrets:        []*framework.Secret{b.secret},
 		InitializeFunc: b.initialize,
 		Invalidate:     b.invalidate,
@@ -129,6 +129,7 @@ func (b *backend) paths() ([]path, error) {
 		b.holdPaths(),
 		b.auditPaths(),
 		b.tidyPaths(),
+		b.krlPaths(),
 	), nil
 }
 

@@ -189,6 +189,9 @@ func (a *answer) response(o op) (*logical.Response, error) {
 		return nil, nil
 	}
 	resp := &logical.Response{Data: a.data}
+	if o.media != "" {
+		return raw(o.media, a.raw), nil
+	}
 	if o.verb == logical.ListOperation {
 		resp = logical.ListResponseWithInfo(a.keys, a.info)
 		maps.Copy(resp.Data, a.data)
@@ -207,6 +210,13 @@ func (a *answer) response(o op) (*logical.Response, error) {
 		resp.AddWarning(w)
 	}
 	return resp, nil
+}
+
+// raw is an answer whose body the host passes on as it is.
+func raw(media string, body []byte) *logical.Response {
+	return &logical.Response{Data: map[string]any{
+		logical.HTTPContentType: media, logical.HTTPRawBody: body, logical.HTTPStatusCode: http.StatusOK,
+	}}
 }
 
 func (l *lease) response(data map[string]any) (*logical.Response, error) {

@@ -51,7 +51,9 @@ type op struct {
 	summary string
 	do      func(ctx context.Context, c *call) (*answer, error)
 	ok      []field // of a 200; none = the answer is an empty 204
-	more    bool    // a 200 carries fields of the target too, besides those of ok
+	// media is the content type of a 200 that is no JSON but raw bytes.
+	media string
+	more  bool // a 200 carries fields of the target too, besides those of ok
 	// statuses are the answers besides 200 and 400 that are part of the
 	// operation's meaning. 500 and 502 are always possible and not listed.
 	statuses []int
@@ -80,6 +82,7 @@ type answer struct {
 	warnings []string
 	lease    *lease
 	wrap     time.Duration // forced response wrapping; 0 = as the caller asked
+	raw      []byte        // in place of data, for an operation with media
 }
 
 // lease makes an answer a leased one. The host turns a TTL of zero into 32
@@ -203,9 +206,12 @@ func (o op) responses() map[int][]framework.Response {
 		}
 		out[status] = []framework.Response{r}
 	}
-	if len(o.ok) > 0 {
+	switch {
+	case o.media != "":
+		out[http.StatusOK] = []framework.Response{{Description: "OK", MediaType: o.media}}
+	case len(o.ok) > 0:
 		add(http.StatusOK, "OK", o.ok)
-	} else {
+	default:
 		add(http.StatusNoContent, "Done; there is nothing to answer.", nil)
 	}
 	add(http.StatusBadRequest, "The input is wrong, or the state does not allow it. The fields are those of data.", errorFields())

@@ -36,6 +36,13 @@ func (a *Access) CheckTarget(ctx context.Context, name string) (*contract.CheckR
 	if err != nil {
 		return nil, "", providerFault(err)
 	}
+	if place != t.Place {
+		// Another place is asked for nothing more, and shown no secret.
+		return &contract.CheckReport{
+			Unknown:  []string{"everything else: another place is not logged in to"},
+			Warnings: []string{"the target is another place than the one it is pinned to: nothing is issued or revoked there"},
+		}, place, nil
+	}
 	c := checked{at: a.now(), place: place}
 	if checker, ok := p.Provider.(contract.Checker); ok {
 		specs, err := a.specsOf(ctx, name, p.descriptor)
@@ -47,9 +54,6 @@ func (a *Access) CheckTarget(ctx context.Context, name string) (*contract.CheckR
 		}
 	} else {
 		c.report.Unknown = []string{"this type of target cannot check its permissions"}
-	}
-	if place != t.Place {
-		c.report.Warnings = append(c.report.Warnings, "the target is another place than the one it is pinned to: nothing is issued or revoked there")
 	}
 	p.keepCheck(c)
 	return &c.report, place, nil

@@ -21,6 +21,7 @@ type draftTarget struct {
 	secrets store.Secrets
 	moved   bool // where or to whom we speak changes
 	touched bool // fields or secrets change
+	given   bool // the write carries a secret
 	report  contract.Report
 }
 
@@ -88,6 +89,9 @@ func overwrite[T any](old, given *T) {
 }
 
 func (dr *draftTarget) mergeSecrets(e TargetEdit) {
+	for _, v := range e.Secrets {
+		dr.given = dr.given || !v.Empty()
+	}
 	current := map[string]string{}
 	if !dr.moved {
 		maps.Copy(current, dr.secrets.Current)

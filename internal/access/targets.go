@@ -116,6 +116,9 @@ func (a *Access) readPlace(ctx context.Context, dr *draftTarget) error {
 	}
 	place, err := inst.Place(ctx)
 	if err == nil {
+		err = a.samePlace(dr, place)
+	}
+	if err == nil {
 		err = a.readSelves(ctx, dr, inst)
 	}
 	if cerr := inst.Close(); cerr != nil {
@@ -124,12 +127,26 @@ func (a *Access) readPlace(ctx context.Context, dr *draftTarget) error {
 	if err != nil {
 		return providerFault(err)
 	}
-	if dr.old != nil && dr.old.Place != place && a.index.restAt(dr.next.Name) > 0 {
+	dr.next.Place = place
+	return nil
+}
+
+// samePlace refuses another place than the one that the target is pinned to
+// while credentials live there, and without a secret in the same write: the
+// stored one is shown to no other place.
+func (a *Access) samePlace(dr *draftTarget, place string) error {
+	if dr.old == nil || dr.old.Place == place {
+		return nil
+	}
+	if rest := a.index.restAt(dr.next.Name); rest > 0 {
 		return fault.New(fault.Conflict, fault.CodePlace,
 			"the target would be another place, and credentials are still alive at the old one", nil).
-			With("live_credentials", a.index.restAt(dr.next.Name))
+			With("live_credentials", rest)
 	}
-	dr.next.Place = place
+	if !dr.given {
+		return fault.New(fault.Conflict, fault.CodePlace,
+			"the target would be another place: a write that means it must carry the secret again", nil)
+	}
 	return nil
 }
 

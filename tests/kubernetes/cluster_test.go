@@ -58,7 +58,10 @@ func run(m *testing.M) int {
 	} else {
 		code = m.Run()
 	}
-	if err := errors.Join(started.stop(), os.RemoveAll(dir)); err != nil {
+	if host != nil {
+		err = host.Stop()
+	}
+	if err := errors.Join(err, started.stop(), os.RemoveAll(dir)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

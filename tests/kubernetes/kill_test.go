@@ -1,0 +1,150 @@
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
+)
+
+// plugins are the plugin processes below this one.
+func plugins(t testing.TB) []int {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := map[int]int{}
+	for _, file := range stats {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			continue // it ended while we looked
+		}
+		pid, rest, _ := strings.Cut(string(raw), " ")
+		_, rest, _ = strings.Cut(rest, ") ")
+		fields := strings.Fields(rest)
+		if len(fields) < 2 {
+			continue
+		}
+		child, err1 := strconv.Atoi(pid)
+		ppid, err2 := strconv.Atoi(fields[1])
+		if err1 == nil && err2 == nil {
+			parent[child] = ppid
+		}
+	}
+	var out []int
+	for pid := range parent {
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		if err == nil && filepath.Base(filepath.Dir(exe)) == "plugins" && below(parent, pid, os.Getpid()) {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+func below(parent map[int]int, pid, top int) bool {
+	for ; pid > 1; pid = parent[pid] {
+		if pid == top {
+			return true
+		}
+	}
+	return false
+}
+
+// killer kills the plugin's process at random moments until stopped, and
+// counts how often.
+func killer(t testing.TB, random *rand.Rand) (stop func() int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	kills := 0
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Duration(300+random.IntN(1200)) * time.Millisecond):
+			}
+			for _, pid := range plugins(t) {
+				if syscall.Kill(pid, syscall.SIGKILL) == nil {
+					kills++
+				}
+			}
+		}
+	}()
+	return func() int {
+		cancel()
+		<-done
+		return kills
+	}
+}
+
+// TestKillsLeaveNothing issues and revokes 200 times while the plugin's process
+// is killed at random. What a killed call may have made is on record before it
+// exists, so nothing may be left.
+func TestKillsLeaveNothing(t *testing.T) {
+	const cycles, workers = 200, 4
+	tr := newTribe(t, "for-kills")
+	names := tr.roles(t, map[string]any{"auto_approve": true, "approver_groups": "", "ttl": "20m", "max_active": 1000, "max_credentials": 32})
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	stop := killer(t, rand.New(rand.NewPCG(seed, 0)))
+	var next, issued, revoked, failed atomic.Int64
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for {
+				n := next.Add(1)
+				if n > cycles {
+					return
+				}
+				creds := tr.alice.Read(t, tr.path("creds/"+names[n%int64(len(names))]))
+				if creds.Status != http.StatusOK {
+					failed.Add(1)
+					continue
+				}
+				issued.Add(1)
+				if host.Root().Write(t, "sys/leases/revoke", map[string]any{"lease_id": creds.LeaseID, "sync": true}).Status/100 == 2 {
+					revoked.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	kills := stop()
+	t.Logf("MEASURED %d cycles: %d issued, %d of them revoked at once, %d answered with an error, %d kills",
+		cycles, issued.Load(), revoked.Load(), failed.Load(), kills)
+	if kills == 0 || issued.Load() == 0 {
+		t.Fatal("nothing was tried")
+	}
+	// A credential whose answer a kill ate is active and has no lease: it ends
+	// with its window, or when somebody says so.
+	began := time.Now()
+	poll.Until(t, startBound, func() error {
+		answer := host.Root().Write(t, tr.path("revoke"), map[string]any{"all": true, "confirm": "all", "reason": "end of the test", "hold": 0})
+		if answer.Status/100 != 2 {
+			return fmt.Errorf("%d %s", answer.Status, answer.Body)
+		}
+		return nil
+	})
+	tr.nothingLeft(t, 3*time.Minute)
+	t.Logf("MEASURED nothing was left %.1f s after the last cycle", time.Since(began).Seconds())
+	for name := range map[string]bool{"token": true, "own-user": true} { // and the mount goes on working
+		creds := tr.alice.Read(t, tr.path("creds/"+name+"?compose=true")).OK(t)
+		allowed(t, tr.client(t, creds), configMapsIn("team-a"))
+		host.Root().Write(t, "sys/leases/revoke", map[string]any{"lease_id": creds.LeaseID, "sync": true}).OK(t)
+	}
+	tr.nothingLeft(t, tokenBound)
+}

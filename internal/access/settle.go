@@ -64,8 +64,9 @@ func settled(r domain.Request, j *job, issued contract.Issued, now time.Time) (d
 	}
 	if !issued.NotAfter.IsZero() && issued.NotAfter.Before(j.cred.Expires) {
 		j.cred.Expires = issued.NotAfter
-		j.ttl = min(j.ttl, issued.NotAfter.Sub(now)).Truncate(time.Second)
 	}
+	// The target may have taken its time: the lease ends with the credential.
+	j.ttl = min(j.ttl, j.cred.Expires.Sub(now)).Truncate(time.Second)
 	if j.ttl < time.Second { // the host would make it a lease of 32 days, or of no length
 		return r, j.errWindowEnding()
 	}

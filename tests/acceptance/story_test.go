@@ -20,7 +20,7 @@ type story struct {
 	password          string // what it holds
 }
 
-func newStory(t *testing.T, plugin harness.Plugin) *story {
+func newStory(t *testing.T, host *harness.Host, plugin harness.Plugin) *story {
 	t.Helper()
 	pim := host.Mount(t, plugin)
 	person := pim.PersonPolicy(t)
@@ -41,6 +41,14 @@ func newStory(t *testing.T, plugin harness.Plugin) *story {
 }
 
 func (s *story) path(below string) string { return s.pim.Path + "/" + below }
+
+// at is the same story with alice at another node.
+func (s *story) at(node *harness.Host) *story {
+	there, alice := *s, *s.alice
+	alice.Actor = s.alice.At(node)
+	there.alice = &alice
+	return &there
+}
 
 // readsSecret tells whether a token can read the secret at this moment.
 func (s *story) readsSecret(t *testing.T, token string) bool {
@@ -68,7 +76,7 @@ func (s *story) request(t *testing.T) (id, digest string) {
 
 func TestStory(t *testing.T) {
 	t.Parallel()
-	s := newStory(t, harness.Plugin{})
+	s := newStory(t, host, harness.Plugin{})
 	creds := s.path("creds/prod-read")
 
 	if s.readsSecret(t, s.alice.Token) {
@@ -128,7 +136,7 @@ func TestStory(t *testing.T) {
 
 func TestCrashInTheMiddleOfAnIssueLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
-	s := newStory(t, harness.Plugin{Variant: harness.Faults})
+	s := newStory(t, host, harness.Plugin{Variant: harness.Faults})
 	id, digest := s.request(t)
 	s.bob.Write(t, s.path("approvals/"+id), map[string]any{"decision": "approve", "digest": digest}).OK(t)
 

@@ -38,6 +38,7 @@ func StartCluster(t testing.TB, o Options) *Cluster {
 			t.Error(err)
 		}
 	})
+	var key string
 	for i := range clusterSize {
 		node, err := prepare()
 		if err != nil {
@@ -51,11 +52,17 @@ func StartCluster(t testing.TB, o Options) *Cluster {
 			t.Fatal(err)
 		}
 		node.showLogOnFailure(t)
+		if i == 0 {
+			if key, err = node.initialise(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := node.unseal(key); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := c.unseal(); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.enableKV(); err != nil {
+	first := c.Nodes[0]
+	if err := errors.Join(c.electable(), first.enableAudit(), first.enableKV()); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -114,36 +121,39 @@ disable_mlock    = true
 	return h.run(o, "server", "-config="+file)
 }
 
-// unseal initialises the first node, unseals all, and waits until each of them
-// knows the leader.
-func (c *Cluster) unseal() error {
-	var keys struct {
+// initialise makes the first node of a cluster and returns its only unseal key.
+func (h *Host) initialise() (key string, err error) {
+	var made struct {
 		Keys  []string `json:"keys"`
 		Token string   `json:"root_token"`
 	}
-	answer, err := c.Nodes[0].Anonymous().Do(context.Background(), http.MethodPut, "sys/init",
+	answer, err := h.Anonymous().Do(context.Background(), http.MethodPut, "sys/init",
 		map[string]any{"secret_shares": 1, "secret_threshold": 1}, nil)
+	if err != nil {
+		return "", err
+	}
+	if err := json.Unmarshal(answer.Body, &made); err != nil || len(made.Keys) != 1 {
+		return "", fmt.Errorf("init: %d %s", answer.Status, answer.Body)
+	}
+	h.site.rootToken = made.Token
+	return made.Keys[0], nil
+}
+
+// unseal gives the node its key and waits until it serves. The key is given until
+// it is taken and not once more: a node that is unsealed while it joins would
+// stand by twice, and one of the two would swallow a later step-down.
+func (h *Host) unseal(key string) error {
+	err := poll.Within(startBound, func() error {
+		answer, err := h.Anonymous().Do(context.Background(), http.MethodPut, "sys/unseal", map[string]any{"key": key}, nil)
+		if err == nil && answer.Status != http.StatusOK {
+			err = fmt.Errorf("unseal: %d %s", answer.Status, answer.Body)
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(answer.Body, &keys); err != nil || len(keys.Keys) != 1 {
-		return fmt.Errorf("init: %d %s", answer.Status, answer.Body)
-	}
-	c.Nodes[0].site.rootToken = keys.Token
-	for _, node := range c.Nodes {
-		// A node that has not joined yet refuses the key, or takes it and stays sealed.
-		err := poll.Within(startBound, func() error {
-			if _, err := node.Anonymous().Do(context.Background(), http.MethodPut, "sys/unseal",
-				map[string]any{"key": keys.Keys[0]}, nil); err != nil {
-				return err
-			}
-			return node.serves()
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return errors.Join(c.electable(), c.Nodes[0].enableAudit())
+	return poll.Within(startBound, h.serves)
 }
 
 // electable makes every node a voter: a new one has no vote for its first ten
@@ -195,9 +205,9 @@ func (h *Host) leader() (addr string, err error) {
 	return strings.TrimSuffix(body.Leader, "/"), err
 }
 
-// enableKV gives the cluster what development mode has by itself.
-func (c *Cluster) enableKV() error {
-	return c.Nodes[0].admin(http.MethodPut, "sys/mounts/secret",
+// enableKV mounts the KV store that development mode has by itself.
+func (h *Host) enableKV() error {
+	return h.admin(http.MethodPut, "sys/mounts/secret",
 		map[string]any{"type": "kv", "options": map[string]string{"version": "2"}})
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -165,5 +166,7 @@ func (a Actor) Command(t testing.TB, args ...string) *exec.Cmd {
 		"VAULT_ADDR=" + a.host.Addr, "VAULT_TOKEN=" + a.Token,
 		"BAO_ADDR=" + a.host.Addr, "BAO_TOKEN=" + a.Token,
 	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	dieWithParent(cmd.SysProcAttr)
 	return cmd
 }

@@ -13,15 +13,14 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/pim
 
 say() { printf '%s\n' "$*" >&2; }
 
-# chosen <env value> <name>: the path of a binary that is there already.
+# chosen <env value> <name>: the path of a binary that is there already, or nothing.
 chosen() {
 	if [[ -n $1 ]]; then
-		[[ -x $1 ]] || { say "cluster: $1 is not an executable file"; exit 1; }
+		[[ -x $1 ]] || { say "cluster: $1 is not an executable file"; return 1; }
 		realpath "$1"
-		return 0
+	elif [[ ${PIM_CLUSTER:-} != pinned ]]; then
+		command -v "$2" || true
 	fi
-	[[ ${PIM_CLUSTER:-} == pinned ]] && return 1
-	command -v "$2"
 }
 
 pinned_version() { sed -nE 's/^\s*k8s.io\/kubernetes (v[^ ]+).*/\1/p' "$cluster_dir/go.mod"; }
@@ -86,8 +85,8 @@ link_dir() {
 }
 
 export CGO_ENABLED=0 GOWORK=off GOFLAGS="-mod=readonly -buildvcs=false"
-apiserver=$(chosen "${KUBE_APISERVER:-}" kube-apiserver) || apiserver=
-etcd=$(chosen "${ETCD:-}" etcd) || etcd=
+apiserver=$(chosen "${KUBE_APISERVER:-}" kube-apiserver)
+etcd=$(chosen "${ETCD:-}" etcd)
 if [[ -n $apiserver && -n $etcd ]]; then
 	link_dir "$apiserver" "$etcd"
 	exit 0

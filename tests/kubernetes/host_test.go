@@ -95,11 +95,7 @@ func (tr *tribe) write(t *testing.T, path string, data map[string]any) harness.A
 // roles writes a role of each kind; fields come on top.
 func (tr *tribe) roles(t *testing.T, fields map[string]any) []string {
 	t.Helper()
-	accessor, ok := host.Root().Read(t, "sys/auth").OK(t).Data["userpass/"].(map[string]any)
-	if !ok {
-		t.Fatal("there is no userpass")
-	}
-	kinds := kindsOfRole(fmt.Sprint(accessor["accessor"]))
+	kinds := kindsOfRole(tr.userpass(t))
 	for name, role := range kinds {
 		all := map[string]any{"target": tr.target, "eligible_groups": tr.eng, "approver_groups": tr.leads}
 		maps.Copy(all, role)
@@ -107,6 +103,16 @@ func (tr *tribe) roles(t *testing.T, fields map[string]any) []string {
 		tr.write(t, "roles/"+name, all)
 	}
 	return contract.SortedKeys(kinds)
+}
+
+// userpass is the accessor of the mount that alice logs in at.
+func (tr *tribe) userpass(t *testing.T) string {
+	t.Helper()
+	mount, ok := host.Root().Read(t, "sys/auth").OK(t).Data["userpass/"].(map[string]any)
+	if !ok {
+		t.Fatal("there is no userpass")
+	}
+	return fmt.Sprint(mount["accessor"])
 }
 
 // granted has alice ask and bob approve.

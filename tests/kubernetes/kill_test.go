@@ -91,42 +91,66 @@ func killer(t testing.TB, random *rand.Rand) (stop func() int) {
 	}
 }
 
+// cycles counts what became of many issues and revocations.
+type cycles struct {
+	issued, revoked, failed atomic.Int64
+	said                    sync.Map // what the host answered instead of a credential
+}
+
+// one reads a credential, as often as it takes, and revokes its lease once: a
+// revocation that is cut is the host's and the engine's to finish.
+func (n *cycles) one(t *testing.T, tr *tribe, role string) {
+	t.Helper()
+	err := poll.Within(startBound, func() error {
+		creds := tr.alice.Read(t, tr.path("creds/"+role))
+		if creds.Status != http.StatusOK {
+			n.failed.Add(1)
+			n.said.Store(fmt.Sprintf("%d %.100s", creds.Status, creds.Body), true)
+			return fmt.Errorf("%d %s", creds.Status, creds.Body)
+		}
+		n.issued.Add(1)
+		if host.Root().Write(t, "sys/leases/revoke", map[string]any{"lease_id": creds.LeaseID, "sync": true}).Status/100 == 2 {
+			n.revoked.Add(1)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // TestKillsLeaveNothing issues and revokes 200 times while the plugin's process
 // is killed at random. What a killed call may have made is on record before it
 // exists, so nothing may be left.
 func TestKillsLeaveNothing(t *testing.T) {
-	const cycles, workers = 200, 4
+	const total, workers = 200, 4
 	tr := newTribe(t, "for-kills")
-	names := tr.roles(t, map[string]any{"auto_approve": true, "approver_groups": "", "ttl": "20m", "max_active": 1000, "max_credentials": 32})
+	names := tr.roles(t, map[string]any{
+		"auto_approve": true, "approver_groups": "", "require_justification": false, "ttl": "8h", "lease_ttl": "15m",
+		"max_active": 100, "max_credentials": 32,
+	})
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	stop := killer(t, rand.New(rand.NewPCG(seed, 0)))
-	var next, issued, revoked, failed atomic.Int64
+	stop := killer(t, rand.New(rand.NewPCG(seed, 0))) //nolint:gosec // moments need not be secret
+	var n cycles
+	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
-			for {
-				n := next.Add(1)
-				if n > cycles {
-					return
-				}
-				creds := tr.alice.Read(t, tr.path("creds/"+names[n%int64(len(names))]))
-				if creds.Status != http.StatusOK {
-					failed.Add(1)
-					continue
-				}
-				issued.Add(1)
-				if host.Root().Write(t, "sys/leases/revoke", map[string]any{"lease_id": creds.LeaseID, "sync": true}).Status/100 == 2 {
-					revoked.Add(1)
-				}
+			for i := next.Add(1); i <= total; i = next.Add(1) {
+				n.one(t, tr, names[i%int64(len(names))])
 			}
 		})
 	}
 	wg.Wait()
 	kills := stop()
-	t.Logf("MEASURED %d cycles: %d issued, %d of them revoked at once, %d answered with an error, %d kills",
-		cycles, issued.Load(), revoked.Load(), failed.Load(), kills)
-	if kills == 0 || issued.Load() == 0 {
+	t.Logf("MEASURED %d cycles under %d kills: %d revoked by the first try, %d reads answered with an error",
+		n.issued.Load(), kills, n.revoked.Load(), n.failed.Load())
+	n.said.Range(func(answer, _ any) bool {
+		t.Log("answered:", answer)
+		return true
+	})
+	if kills == 0 || n.issued.Load() < total {
 		t.Fatal("nothing was tried")
 	}
 	// A credential whose answer a kill ate is active and has no lease: it ends
@@ -141,10 +165,4 @@ func TestKillsLeaveNothing(t *testing.T) {
 	})
 	tr.nothingLeft(t, 3*time.Minute)
 	t.Logf("MEASURED nothing was left %.1f s after the last cycle", time.Since(began).Seconds())
-	for name := range map[string]bool{"token": true, "own-user": true} { // and the mount goes on working
-		creds := tr.alice.Read(t, tr.path("creds/"+name+"?compose=true")).OK(t)
-		allowed(t, tr.client(t, creds), configMapsIn("team-a"))
-		host.Root().Write(t, "sys/leases/revoke", map[string]any{"lease_id": creds.LeaseID, "sync": true}).OK(t)
-	}
-	tr.nothingLeft(t, tokenBound)
 }

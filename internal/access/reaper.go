@@ -88,10 +88,9 @@ func (w *reaper) unsweptTargets() map[string]bool {
 
 func (w *reaper) run(ctx context.Context, done chan struct{}) {
 	defer close(done)
-	defer w.a.recovered("reaper")
 	for ctx.Err() == nil {
 		if w.a.host.Writable() {
-			w.round(ctx)
+			w.look(ctx)
 		}
 		select {
 		case <-ctx.Done():
@@ -119,6 +118,13 @@ func (w *reaper) pause(ctx context.Context) time.Duration {
 		every = min(every, max(next.Sub(w.a.now()), 100*time.Millisecond))
 	}
 	return every
+}
+
+// look is one round that cannot end the reaper: whatever breaks in it is tried
+// again by the next one.
+func (w *reaper) look(ctx context.Context) {
+	defer w.a.recovered("reaper")
+	w.round(ctx)
 }
 
 // round is one look at everything.

@@ -1,0 +1,44 @@
+package access
+
+import (
+	"context"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+)
+
+// Tick is one look of the reaper, for tests that drive it by hand instead of
+// starting it.
+func (a *Access) Tick(ctx context.Context) {
+	if a.host.Writable() {
+		a.reaper.look(ctx)
+	}
+}
+
+// Idle returns when nothing runs in the background.
+func (a *Access) Idle() { a.background.Wait() }
+
+// Boot is the id of this process.
+func (a *Access) Boot() string { return a.boot }
+
+// IndexedIDs are the requests that memory knows of.
+func (a *Access) IndexedIDs() []domain.RequestID {
+	var ids []domain.RequestID
+	for _, r := range a.index.pick(nil) {
+		ids = append(ids, r.id)
+	}
+	return ids
+}
+
+// Waiting counts the requests for whose change somebody waits.
+func (a *Access) Waiting() int {
+	a.index.mu.Lock()
+	defer a.index.mu.Unlock()
+	return len(a.index.waiting)
+}
+
+// Allowances counts the people whose pace of issue memory keeps.
+func (a *Access) Allowances() int {
+	a.rates.mu.Lock()
+	defer a.rates.mu.Unlock()
+	return len(a.rates.per)
+}

@@ -1,0 +1,189 @@
+package access_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+var (
+	errDead  = errors.New("this process is dead")
+	errWrite = errors.New("the write failed")
+)
+
+// disk is what survives every process: keys and values.
+type disk struct {
+	mu   sync.Mutex
+	data map[string][]byte
+}
+
+func newDisk() *disk { return &disk{data: map[string][]byte{}} }
+
+// keys lists every key below a prefix.
+func (d *disk) keys(prefix string) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []string
+	for k := range d.data {
+		if strings.HasPrefix(k, prefix) {
+			out = append(out, k)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (d *disk) value(key string) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.data[key])
+}
+
+// copied is a snapshot, as a restore would bring it back.
+func (d *disk) copied() *disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &disk{data: maps.Clone(d.data)}
+}
+
+// fault says how writes go wrong in one process.
+type cut struct {
+	at      int  // number of the write, from 1; 0 = none goes wrong
+	written bool // that write is on the disk although something went wrong
+	crash   bool // the process is dead from then on; else only that write fails
+}
+
+// session is one process's way to the disk. It counts, and it can die.
+type session struct {
+	d *disk
+
+	mu      sync.Mutex
+	dead    bool
+	cut     cut
+	writes  int
+	counted counts
+	log     []string // one line for each write, without ids
+}
+
+// counts are the calls that a use case cost.
+type counts struct{ reads, writes, lists int }
+
+var _ logical.Storage = (*session)(nil)
+
+func (s *session) alive() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.dead
+}
+
+func (s *session) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dead = true
+}
+
+// plan makes the n-th write from now on go wrong.
+func (s *session) plan(c cut) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cut, s.writes, s.log = c, 0, nil
+}
+
+// reached tells whether the planned fault has happened.
+func (s *session) reached() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cut.at > 0 && s.writes >= s.cut.at
+}
+
+func (s *session) written() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.log)
+}
+
+func (s *session) spent() counts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.counted
+	s.counted = counts{}
+	return c
+}
+
+func (s *session) Get(_ context.Context, key string) (*logical.StorageEntry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead {
+		return nil, errDead
+	}
+	s.counted.reads++
+	s.d.mu.Lock()
+	defer s.d.mu.Unlock()
+	raw, ok := s.d.data[key]
+	if !ok {
+		return nil, nil //nolint:nilnil // as the SDK has it
+	}
+	return &logical.StorageEntry{Key: key, Value: slices.Clone(raw)}, nil
+}
+
+func (s *session) List(_ context.Context, prefix string) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead {
+		return nil, errDead
+	}
+	s.counted.lists++
+	seen := map[string]bool{}
+	for _, k := range s.d.keys(prefix) {
+		rest := strings.TrimPrefix(k, prefix)
+		if i := strings.Index(rest, "/"); i >= 0 {
+			rest = rest[:i+1]
+		}
+		seen[rest] = true
+	}
+	return slices.Sorted(maps.Keys(seen)), nil
+}
+
+func (s *session) Put(_ context.Context, e *logical.StorageEntry) error {
+	return s.write("put "+kindOf(e.Key), func() { s.d.data[e.Key] = slices.Clone(e.Value) })
+}
+
+func (s *session) Delete(_ context.Context, key string) error {
+	return s.write("delete "+kindOf(key), func() { delete(s.d.data, key) })
+}
+
+func kindOf(key string) string {
+	kind, _, _ := strings.Cut(key, "/")
+	return kind
+}
+
+// write is the one place where something goes wrong.
+func (s *session) write(what string, effect func()) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead {
+		return errDead
+	}
+	s.writes++
+	s.counted.writes++
+	s.log = append(s.log, what)
+	wrong := s.cut.at > 0 && s.writes == s.cut.at
+	if !wrong || s.cut.written {
+		s.d.mu.Lock()
+		effect()
+		s.d.mu.Unlock()
+	}
+	switch {
+	case !wrong:
+		return nil
+	case s.cut.crash:
+		s.dead = true
+		return errDead
+	}
+	return errWrite
+}

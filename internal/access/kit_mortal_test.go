@@ -1,0 +1,85 @@
+package access_test
+
+import (
+	"context"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/providertest/fake"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
+)
+
+// mortal makes a descriptor's instances die with their process: a dead one
+// changes nothing at the target any more.
+func mortal(d contract.Descriptor, s *session) contract.Descriptor {
+	open := d.New
+	d.New = func(env contract.Env, t contract.Target) (contract.Provider, error) {
+		p, err := open(env, t)
+		if err != nil {
+			return nil, err
+		}
+		f, ok := p.(*fake.Provider)
+		if !ok {
+			return p, nil
+		}
+		return mortalProvider{Provider: f, s: s}, nil
+	}
+	return d
+}
+
+type mortalProvider struct {
+	*fake.Provider
+	s *session
+}
+
+func (p mortalProvider) Issue(
+	ctx context.Context, in contract.Input, h domain.Handle, checkpoint func(domain.Handle) error,
+) (contract.Issued, error) {
+	if !p.s.alive() {
+		return contract.Issued{}, errDead
+	}
+	return p.Provider.Issue(ctx, in, h, func(h domain.Handle) error {
+		if err := checkpoint(h); err != nil {
+			return err
+		}
+		if !p.s.alive() {
+			return errDead
+		}
+		return nil
+	})
+}
+
+func (p mortalProvider) Revoke(ctx context.Context, h domain.Handle) (contract.Ended, error) {
+	if !p.s.alive() {
+		return contract.Ended{}, errDead
+	}
+	return p.Provider.Revoke(ctx, h)
+}
+
+func (p mortalProvider) List(ctx context.Context, yield func(contract.Found) error) error {
+	if !p.s.alive() {
+		return errDead
+	}
+	return p.Provider.List(ctx, yield)
+}
+
+func (p mortalProvider) StageRoot(ctx context.Context, id string) (map[string]secret.String, error) {
+	if !p.s.alive() {
+		return nil, errDead
+	}
+	return p.Provider.StageRoot(ctx, id)
+}
+
+func (p mortalProvider) CommitRoot(ctx context.Context, id string, old map[string]secret.String) error {
+	if !p.s.alive() {
+		return errDead
+	}
+	return p.Provider.CommitRoot(ctx, id, old)
+}
+
+func (p mortalProvider) AbandonRoot(ctx context.Context, id string, staged map[string]secret.String) error {
+	if !p.s.alive() {
+		return errDead
+	}
+	return p.Provider.AbandonRoot(ctx, id, staged)
+}

@@ -101,6 +101,8 @@ type call struct {
 	// send a GET again when the connection dies, and a credential would be
 	// made twice.
 	fresh bool
+	// limit bounds the answer in bytes; 0 = answerLimit.
+	limit int64
 	// outside leaves the namespace header off: sys/health is of the whole host.
 	outside bool
 }
@@ -153,11 +155,12 @@ func (c *client) do(ctx context.Context, k call) (*answer, error) {
 	if err != nil {
 		return nil, transportError(k.op, err)
 	}
-	raw, err := io.ReadAll(io.LimitReader(res.Body, answerLimit+1))
+	limit := max(k.limit, answerLimit)
+	raw, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
 	if err := errors.Join(err, res.Body.Close()); err != nil {
 		return nil, transportError(k.op, err)
 	}
-	if len(raw) > answerLimit {
+	if int64(len(raw)) > limit {
 		return nil, &contract.Error{Op: k.op, Code: "too_long", Public: "the host's answer is too long"}
 	}
 	if res.StatusCode < 200 || res.StatusCode > 299 {

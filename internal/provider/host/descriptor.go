@@ -1,6 +1,7 @@
 package host
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -15,9 +16,10 @@ const Type = "host"
 func Descriptor() contract.Descriptor {
 	return contract.Descriptor{
 		Type:         Type,
-		Summary:      "Any engine of the host itself (a lease of its own), or a token of the host.",
+		Summary:      "Any engine of the host itself (a lease of its own), a token of the host, an SSH or an X.509 certificate.",
 		TargetFields: targetFields(), RoleFields: roleFields(),
 		Normalize: normalize, CheckTarget: checkTarget, Limits: limits, Revocation: revocation,
+		CheckParams: checkParams, List: revocationList(),
 		New: func(env contract.Env, t contract.Target) (contract.Provider, error) { return open(env, t) },
 	}
 }
@@ -68,18 +70,28 @@ func targetFields() []contract.Field {
 			Description: "Engine types that roles may read besides database, ldap, openldap, rabbitmq, consul, nomad, " +
 				"terraform, aws, gcp, azure and kubernetes.",
 		},
+		{
+			Name: "public_krl", Type: contract.TypeBool, Free: true,
+			Description: "Serve the key revocation list of this target's SSH certificates to callers without a token, at public/ssh/<target>/krl.",
+		},
 	}
 }
 
 func roleFields() []contract.Field {
+	return slices.Concat(commonFields(), sshFields(), pkiFields())
+}
+
+func commonFields() []contract.Field {
 	return []contract.Field{
 		{
 			Name: "credential_type", Type: contract.TypeString, Allowed: kindNames(),
-			Description: "lease (implied by path) reads an engine of the host; token (implied by token_policies) hands out a token of the host.",
+			Description: "lease (implied by path) reads an engine of the host; token (implied by token_policies) hands out a token of the host; " +
+				"ssh signs the requester's public key; pki issues an X.509 certificate.",
 		},
 		{
 			Name: "path", Type: contract.TypeString,
-			Description: "Path of the host that yields the credential under a lease, e.g. database/creds/admin. Required for lease.",
+			Description: "Path of the host that yields the credential, e.g. database/creds/admin under a lease; for ssh <mount>/sign/<role>, " +
+				"for pki <mount>/issue/<role> or <mount>/sign/<role>. Required for all but token.",
 		},
 		{
 			Name: "method", Type: contract.TypeString, Allowed: []string{"read", "write"},
@@ -114,6 +126,53 @@ func roleFields() []contract.Field {
 	}
 }
 
+func sshFields() []contract.Field {
+	return []contract.Field{
+		{
+			Name: "public_key_param", Type: contract.TypeString,
+			Description: "Request parameter that holds the requester's SSH public key. Default for credential_type=ssh: public_key.",
+		},
+		{
+			Name: "valid_principals", Type: contract.TypeStrings,
+			Description: "Login names that the certificate is for. Required for ssh.",
+		},
+		{
+			Name: "extensions", Type: contract.TypeStrings,
+			Description: "Extensions of the certificate, exactly: permit-pty, permit-port-forwarding and so on; name=value for one with a value.",
+		},
+		{
+			Name: "critical_options", Type: contract.TypeMap,
+			Description: "Critical options of the certificate, exactly: force-command, source-address, verify-required.",
+		},
+		{
+			Name: "ca_public_key", Type: contract.TypeString,
+			Description: "Public key of the CA, as in TrustedUserCAKeys. What another key has signed is revoked, and the key revocation list is bound to it. Required for ssh.",
+		},
+		{
+			Name: "krl_fetch_interval", Type: contract.TypeSeconds,
+			Description: "How often the hosts fetch the key revocation list at least: the bound in seconds that the role promises.",
+		},
+	}
+}
+
+func pkiFields() []contract.Field {
+	const whole = " {{params.name}} as a whole value is filled from the request."
+	return []contract.Field{
+		{Name: "common_name", Type: contract.TypeString, Description: "Common name of the X.509 certificate." + whole},
+		{Name: "alt_names", Type: contract.TypeStrings, Description: "DNS names and e-mail addresses of the X.509 certificate." + whole},
+		{Name: "ip_sans", Type: contract.TypeStrings, Description: "IP addresses of the X.509 certificate." + whole},
+		{Name: "uri_sans", Type: contract.TypeStrings, Description: "URIs of the X.509 certificate." + whole},
+		{
+			Name: "subject", Type: contract.TypeStrings,
+			Description: "What the engine's role adds to the certificate's subject, exactly: O=Example, OU=eng and so on. A certificate with anything else is revoked.",
+		},
+		{
+			Name: "csr_param", Type: contract.TypeString,
+			Description: "Request parameter that holds the certificate request for a path with sign: its DER in one line of base64. Default: csr.",
+		},
+	}
+}
+
 // normalize fills what other fields imply. It never overrides what is given.
 func normalize(role contract.Values) contract.Values {
 	out := role.WithDefaults(nil)
@@ -124,6 +183,12 @@ func normalize(role contract.Values) contract.Values {
 		case len(out.Strings("token_policies")) > 0:
 			out["credential_type"] = kindToken
 		}
+	}
+	switch first := out.String("credential_type"); {
+	case first == kindSSH && out.String("public_key_param") == "":
+		out["public_key_param"] = defaultKeyParam
+	case first == kindPKI && out.String("csr_param") == "" && signsRequest(out):
+		out["csr_param"] = defaultCSRParam
 	}
 	if out.String("credential_type") != kindLease {
 		return out
@@ -136,6 +201,17 @@ func normalize(role contract.Values) contract.Values {
 		out["engine"] = first
 	}
 	return out
+}
+
+// checkParams reports what is wrong with a request's parameters, before it is
+// filed.
+func checkParams(role contract.Values, params map[string]string) contract.Report {
+	var r contract.Report
+	role = normalize(role)
+	if k, ok := kindOf(role.String("credential_type")); ok && k.params != nil {
+		k.params(&r, role, params)
+	}
+	return r
 }
 
 func limits(contract.Values) contract.Limits {

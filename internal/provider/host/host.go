@@ -58,6 +58,9 @@ type handleData struct {
 	Kind     string `json:"kind"`
 	Accessor string `json:"accessor,omitempty"` // of the credential's own token
 	Lease    string `json:"lease,omitempty"`    // id of the child lease
+
+	SSH *sshData `json:"ssh,omitempty"`
+	PKI *pkiData `json:"pki,omitempty"`
 }
 
 func withData(h domain.Handle, d handleData) (domain.Handle, error) {
@@ -125,12 +128,19 @@ func (p *Provider) Plan(_ context.Context, in contract.Input) (domain.Handle, er
 	if p.target.Place == "" {
 		return domain.Handle{}, errors.New("plan: the target has no pinned place")
 	}
-	if _, ok := kindOf(role.String("credential_type")); !ok {
+	k, ok := kindOf(role.String("credential_type"))
+	if !ok {
 		return domain.Handle{}, refuse("plan", "bad_role", "the role has neither path nor token_policies")
+	}
+	data := handleData{Kind: k.name}
+	if k.begin != nil {
+		if err := k.begin(in, role, false, &data); err != nil {
+			return domain.Handle{}, err
+		}
 	}
 	return withData(domain.Handle{
 		Provider: Type, V: handleVersion, Target: p.target.Name, Place: p.target.Place, Credential: in.Credential,
-	}, handleData{Kind: role.String("credential_type")})
+	}, data)
 }
 
 // Issue implements contract.Provider. What an earlier Issue with this handle
@@ -151,26 +161,30 @@ func (p *Provider) Issue(
 	if ttl < 1 {
 		return none, refuse("issue", "window_ending", "less than a second of the window is left")
 	}
+	data := handleData{Kind: k.name, SSH: old.SSH, PKI: old.PKI}
+	if k.begin != nil {
+		if err := k.begin(in, role, true, &data); err != nil {
+			return none, err
+		}
+	}
 	whole := ctx
 	ctx, cancel := context.WithTimeout(ctx, issueBudget)
 	defer cancel()
 	if err := p.prove(ctx, "issue", h.Place); err != nil {
 		return none, err
 	}
-	if err := p.end(ctx, old); err != nil {
+	if err := p.end(ctx, k, old); err != nil {
 		return none, err
 	}
 	token, err := p.createToken(ctx, in, role, k.policies(role), ttl)
 	if err != nil {
 		return none, err
 	}
-	d := &delivery{
-		in: in, role: role, token: token, handle: h, checkpoint: checkpoint,
-		data: handleData{Kind: k.name, Accessor: token.accessor},
-	}
+	data.Accessor = token.accessor
+	d := &delivery{in: in, role: role, token: token, handle: h, checkpoint: checkpoint, data: data}
 	out, err := p.deliver(ctx, k, d, ttl)
 	if err != nil {
-		p.undo(whole, d.data)
+		p.undo(whole, k, d.data)
 		return none, err
 	}
 	return out, nil
@@ -195,17 +209,17 @@ func (p *Provider) deliver(ctx context.Context, k kind, d *delivery, ttl int64) 
 // undo ends what a failed issue made, as far as the host lets us now. What is
 // on record is ended by Revoke in any case; what is not on record was never
 // used, is known to nobody and ends by its ttl.
-func (p *Provider) undo(ctx context.Context, d handleData) {
+func (p *Provider) undo(ctx context.Context, k kind, d handleData) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoBudget)
 	defer cancel()
-	if err := p.end(ctx, d); err != nil && p.env.Log != nil {
+	if err := p.end(ctx, k, d); err != nil && p.env.Log != nil {
 		p.env.Log.Warn("a failed issue could not be undone at once", "target", p.target.Name, "error", err)
 	}
 }
 
 // Revoke implements contract.Provider.
 func (p *Provider) Revoke(ctx context.Context, h domain.Handle) (contract.Ended, error) {
-	d, _, err := p.read(h)
+	d, k, err := p.read(h)
 	if err != nil {
 		return contract.Ended{}, err
 	}
@@ -214,22 +228,35 @@ func (p *Provider) Revoke(ctx context.Context, h domain.Handle) (contract.Ended,
 	if err := p.prove(ctx, "revoke", h.Place); err != nil {
 		return contract.Ended{}, err
 	}
-	if err := p.end(ctx, d); err != nil {
+	if err := p.end(ctx, k, d); err != nil {
 		return contract.Ended{}, err
 	}
-	return contract.Gone(), nil
+	if k.rest == nil {
+		return contract.Gone(), nil
+	}
+	left, again := k.rest(d, p.env.Clock.Now())
+	if again.IsZero() {
+		return contract.Gone(), nil
+	}
+	out := contract.Ended{AccessGone: true, Again: again}
+	out.Rest, err = withData(h, left)
+	return out, err
 }
 
 // end ends everything that a handle names: the child lease first and
 // synchronously, so that an error of its engine is our error, then the token,
-// always. The place must have been proved.
-func (p *Provider) end(ctx context.Context, d handleData) error {
+// always, so that it makes nothing more, then what else its kind made. The place
+// must have been proved.
+func (p *Provider) end(ctx context.Context, k kind, d handleData) error {
 	var errs []error
 	if d.Lease != "" {
 		errs = append(errs, p.destroyLease(ctx, d.Lease))
 	}
 	if d.Accessor != "" {
 		errs = append(errs, p.destroyToken(ctx, d.Accessor))
+	}
+	if k.end != nil {
+		errs = append(errs, k.end(ctx, p, d))
 	}
 	return errors.Join(errs...)
 }

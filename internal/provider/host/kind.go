@@ -13,6 +13,8 @@ import (
 const (
 	kindLease = "lease"
 	kindToken = "token"
+	kindSSH   = "ssh"
+	kindPKI   = "pki"
 )
 
 // kind is one credential type: everything that is not common to all of them.
@@ -37,9 +39,26 @@ type kind struct {
 	grants func(role contract.Values) []grant
 	// childGrants are the lines that the policies of the token role need.
 	childGrants func(role contract.Values) []grant
+
+	// The rest is for kinds that make something besides lease and token; all of
+	// it may be nil.
+
+	// begin writes into the handle what can be known before anything is asked
+	// for, and refuses what could never be issued. It runs at plan, where
+	// asking is false, and again at issue on what the handle held before.
+	begin func(in contract.Input, role contract.Values, asking bool, d *handleData) error
+	// end ends what the handle names. The place has been proved.
+	end func(ctx context.Context, p *Provider, d handleData) error
+	// rest is what is left once everything was ended at now, and until when; a
+	// zero time means nothing.
+	rest func(d handleData, now time.Time) (handleData, time.Time)
+	// probe asks the host whether the role can work.
+	probe func(ctx context.Context, p *Provider, r *contract.Report, role contract.Values)
+	// params reports what is wrong with a request's parameters.
+	params func(r *contract.Report, role contract.Values, params map[string]string)
 }
 
-func kinds() []kind { return []kind{leaseKind(), tokenKind()} }
+func kinds() []kind { return []kind{leaseKind(), tokenKind(), sshKind(), pkiKind()} }
 
 func kindNames() []string {
 	var names []string

@@ -68,6 +68,9 @@ func (p *Provider) probe(ctx context.Context, r *contract.Report, role contract.
 	ctx, cancel := context.WithTimeout(ctx, revokeBudget)
 	defer cancel()
 	p.probeTokenRole(ctx, r, role, k)
+	if k.probe != nil {
+		k.probe(ctx, p, r, role)
+	}
 	if k.name != kindLease {
 		return
 	}

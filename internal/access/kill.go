@@ -65,6 +65,7 @@ func (a *Access) Kill(ctx context.Context, c Caller, k Kill) (JobView, error) {
 		}
 		job.HoldID = h.ID
 	}
+	a.step("kill switch held")
 	if err := a.indexed(ctx); err != nil {
 		return JobView{}, err
 	}
@@ -77,6 +78,7 @@ func (a *Access) Kill(ctx context.Context, c Caller, k Kill) (JobView, error) {
 	if err := a.store.PutJob(ctx, job); err != nil {
 		return JobView{}, err
 	}
+	a.step("kill switch noted")
 	a.background.Go(func() {
 		defer a.recovered("kill switch")
 		a.carryOutKill(a.life, job, by)
@@ -131,6 +133,7 @@ func (a *Access) carryOutKill(ctx context.Context, job domain.Job, by domain.Par
 	if !job.Marked {
 		a.reaper.unfinished.Store(true)
 	}
+	a.step("kill switch marked")
 	a.parallel(job.Requests, func(id domain.RequestID) {
 		if err := a.tend(ctx, id); err != nil {
 			a.log.Warn("the kill switch left a request to the reaper", "request", string(id), "error", err)

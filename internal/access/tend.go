@@ -91,7 +91,8 @@ func (a *Access) stuck(id domain.RequestID, cred domain.CredentialID) bool {
 	return !a.flights.busy(cred)
 }
 
-// archive moves a finished request and repairs the person's record.
+// archive moves a finished request and repairs the person's record. The open
+// record goes last, so that whatever a crash cuts off is done by the next look.
 func (a *Access) archive(ctx context.Context, id domain.RequestID) error {
 	r, err := a.store.OpenRequest(ctx, id)
 	if err != nil {
@@ -105,20 +106,27 @@ func (a *Access) archive(ctx context.Context, id domain.RequestID) error {
 		return nil
 	}
 	return a.store.WithPerson(r.Requester.Person, func(person *store.PersonTx) error {
-		err := a.store.WithRequest(id, func(tx *store.RequestTx) error {
+		return a.store.WithRequest(id, func(tx *store.RequestTx) error {
 			cur, err := tx.Get(ctx)
 			if err != nil || cur == nil || !cur.Finished() {
 				return err
 			}
 			a.step("before archive")
-			return tx.Archive(ctx, *cur)
+			if err := tx.Archive(ctx, *cur); err != nil {
+				return err
+			}
+			a.step("archived")
+			if err := closeEntry(ctx, person, *cur); err != nil {
+				return err
+			}
+			a.step("before drop")
+			if err := tx.Drop(ctx); err != nil {
+				return err
+			}
+			a.index.drop(id)
+			a.step("after archive")
+			return nil
 		})
-		if err != nil {
-			return err
-		}
-		a.step("after archive")
-		a.index.drop(id)
-		return closeEntry(ctx, person, *r)
 	})
 }
 

@@ -63,12 +63,15 @@ func (tx *RequestTx) Put(ctx context.Context, r domain.Request) error {
 	return err
 }
 
-// Archive moves a finished request: arch, then req, then the person's record.
-// arch is the truth once it exists.
+// Archive writes a finished request where it stays. It is the truth from then
+// on. Drop follows, when everything that names the request knows of its end:
+// until then the open record makes a crash start over.
 func (tx *RequestTx) Archive(ctx context.Context, r domain.Request) error {
-	if err := put(ctx, tx.st.s, keyArchive(tx.id), r); err != nil {
-		return err
-	}
+	return put(ctx, tx.st.s, keyArchive(tx.id), r)
+}
+
+// Drop removes an archived request from the open ones.
+func (tx *RequestTx) Drop(ctx context.Context) error {
 	return del(ctx, tx.st.s, keyRequest(tx.id))
 }
 

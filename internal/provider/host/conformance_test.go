@@ -1,7 +1,6 @@
 package host_test
 
 import (
-	"encoding/json"
 	"net/http"
 	"testing"
 
@@ -38,8 +37,11 @@ func worldOf(target func(*fakeHost) contract.Target) func(t *testing.T) *provide
 			Descriptor: host.Descriptor(), Env: contract.Env{Clock: f.clk},
 			Target: target(f), Elsewhere: target(elsewhere),
 			Exists: f.exists, Works: f.works, Advance: f.clk.Advance, Watch: f.setWatch, Break: f.breakAll,
-			Markers: []string{upstream, rootToken, secretID, "fake-login-token", "fake-child-token"},
-			Public:  []string{"username", "accessor", "policies"},
+			Published: f.published,
+			Markers:   []string{upstream, rootToken, secretID, "fake-login-token", "fake-child-token"},
+			Public: []string{
+				"username", "accessor", "policies", "key_id", "serial_number", "valid_principals",
+			},
 		}
 	}
 }
@@ -49,10 +51,8 @@ func (f *fakeHost) exists(t testing.TB, h domain.Handle) []providertest.Object {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var d struct {
-		Kind string `json:"kind"`
-	}
-	if err := json.Unmarshal(h.Data, &d); err != nil {
+	kind := kindOf(h)
+	if kind == "" {
 		return nil // a handle that was damaged on purpose
 	}
 	var out []providertest.Object
@@ -61,7 +61,7 @@ func (f *fakeHost) exists(t testing.TB, h domain.Handle) []providertest.Object {
 			continue
 		}
 		out = append(out, providertest.Object{
-			What: "token " + token.accessor, Usable: d.Kind == "token", Inert: !token.used, Until: token.until,
+			What: "token " + token.accessor, Usable: kind == "token", Inert: !token.used, Until: token.until,
 		})
 		for _, l := range f.leases {
 			if l.token == token.id {
@@ -69,7 +69,7 @@ func (f *fakeHost) exists(t testing.TB, h domain.Handle) []providertest.Object {
 			}
 		}
 	}
-	return out
+	return append(append(out, f.ssh.exists(f, h)...), f.pki.exists(f, h)...)
 }
 
 func (f *fakeHost) works(t testing.TB, issued contract.Issued) bool {
@@ -92,6 +92,12 @@ func (f *fakeHost) works(t testing.TB, issued contract.Issued) bool {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if signed, ok := data["signed_key"].(string); ok {
+		return f.ssh.works(f, signed)
+	}
+	if serial, ok := data["serial_number"].(string); ok {
+		return f.pki.works(f, serial)
+	}
 	for _, l := range f.leases {
 		if l.password == data["password"] {
 			return true
@@ -100,7 +106,8 @@ func (f *fakeHost) works(t testing.TB, issued contract.Issued) bool {
 	return false
 }
 
-const inert = "the answer that held a new token was lost: it is unused, unknown to everybody, and ends by its ttl"
+const inert = "the answer that held a new token, or a new certificate with its key, was lost: " +
+	"it is unused, unknown to everybody, and ends by its ttl"
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
@@ -114,6 +121,9 @@ func TestConformance(t *testing.T) {
 			Params: map[string]string{"run": "17"},
 		},
 		{Name: "a token", Fields: contract.Values{"token_policies": []string{"prod-read"}}},
+		{Name: "an SSH certificate", Fields: sshRole(), Params: map[string]string{"public_key": userLine()}},
+		{Name: "an X.509 certificate", Fields: pkiRole(), Params: map[string]string{"name": "www.prod.example"}},
+		{Name: "an X.509 certificate for the requester's own key", Fields: csrRole(), Params: map[string]string{"csr": csrLine(newKey())}},
 	}
 	for name, target := range map[string]func(*fakeHost) contract.Target{
 		"with an AppRole login": appRoleTarget, "with a configured token": tokenTarget,

@@ -68,6 +68,8 @@ type fakeHost struct {
 	denied        []string // path prefixes that the login may not call
 	loginPolicies []string
 	next          int
+	ssh           *fakeSSH
+	pki           *fakePKI
 }
 
 func newFakeHost(t testing.TB, cluster string) *fakeHost {
@@ -79,12 +81,14 @@ func newFakeHost(t testing.TB, cluster string) *fakeHost {
 		secrets: map[string]map[string]any{secretID: {"accessor": "first"}},
 		mounts: map[string]string{
 			"database/": "database", "custom/": "snowflake", "secret/": "kv", "access/": "pim", "sys/": "system", "aws/": "aws",
+			"ssh/": "ssh", "pki/": "pki",
 		},
 		role: map[string]any{
 			"orphan": true, "renewable": false, "token_type": "service", "token_period": 0, "token_num_uses": 0,
 			"allowed_policies": []string{"db-app", "prod-read"}, "allowed_policies_glob": []string{},
 		},
 		child: map[string]any{}, answer: map[string]http.HandlerFunc{}, loginPolicies: []string{"pim-login"},
+		ssh: newFakeSSH(t), pki: newFakePKI(t),
 	}
 	f.Server = httptest.NewServer(http.HandlerFunc(f.serve))
 	t.Cleanup(f.Close)
@@ -182,6 +186,9 @@ func (f *fakeHost) route(w http.ResponseWriter, r *http.Request, path string, bo
 		f.logIn(w, body)
 		return
 	}
+	if strings.HasPrefix(path, "pki/") && f.pki.public(f, w, strings.TrimPrefix(path, "pki/")) {
+		return
+	}
 	token := f.tokens[r.Header.Get("X-Vault-Token")]
 	if token == nil || (!token.until.IsZero() && !f.clk.Now().Before(token.until)) {
 		fail(w, http.StatusForbidden)
@@ -208,6 +215,10 @@ func (f *fakeHost) route(w http.ResponseWriter, r *http.Request, path string, bo
 		w.WriteHeader(http.StatusNoContent)
 	case path == "sys/capabilities-self":
 		f.capabilities(w, body)
+	case strings.HasPrefix(path, "ssh/"):
+		f.ssh.serve(f, w, r, token, strings.TrimPrefix(path, "ssh/"), body)
+	case strings.HasPrefix(path, "pki/"):
+		f.pki.serve(f, w, r, token, strings.TrimPrefix(path, "pki/"), body)
 	case token.login:
 		fail(w, http.StatusForbidden) // the login reads no engine
 	case path == "secret/prod":

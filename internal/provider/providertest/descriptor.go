@@ -38,6 +38,7 @@ func CheckDescriptor(t *testing.T, d contract.Descriptor) {
 	if d.Normalize == nil || d.CheckTarget == nil || d.Limits == nil || d.Revocation == nil || d.New == nil {
 		t.Fatalf("descriptor %s lacks a function", d.Type)
 	}
+	checkList(t, d)
 	checkFields(t, "target", d.TargetFields, coreTargetFields)
 	checkFields(t, "role", d.RoleFields, coreRoleFields)
 	for _, f := range d.RoleFields {
@@ -47,6 +48,31 @@ func CheckDescriptor(t *testing.T, d contract.Descriptor) {
 	}
 	if !slices.ContainsFunc(d.TargetFields, func(f contract.Field) bool { return f.Where }) {
 		t.Errorf("descriptor %s: no target field says where we speak", d.Type)
+	}
+}
+
+// checkList checks a list as far as it can be without handles: it is one, and
+// grows by its number alone.
+func checkList(t *testing.T, d contract.Descriptor) {
+	t.Helper()
+	if d.List == nil {
+		return
+	}
+	if d.List.Until == nil || d.List.Render == nil {
+		t.Fatalf("the list of %s lacks a function", d.Type)
+	}
+	if !slices.ContainsFunc(d.TargetFields, func(f contract.Field) bool {
+		return f.Name == d.List.PublicField && f.Type == contract.TypeBool && f.Default == nil
+	}) {
+		t.Errorf("descriptor %s: %q is no bool target field without default", d.Type, d.List.PublicField)
+	}
+	one, err := d.List.Render(nil, 1, time.Unix(1, 0))
+	two, err2 := d.List.Render(nil, 2, time.Unix(1, 0))
+	if err != nil || err2 != nil || len(one) == 0 || string(one) == string(two) {
+		t.Errorf("descriptor %s: a list of nothing is a list with a number (%v, %v)", d.Type, err, err2)
+	}
+	if until := d.List.Until(domain.Handle{Provider: d.Type}); !until.IsZero() {
+		t.Errorf("descriptor %s: an empty handle is on the list", d.Type)
 	}
 }
 

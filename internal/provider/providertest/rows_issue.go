@@ -226,6 +226,7 @@ func runsInParallel(r *run) {
 // revokeTogether revokes one handle from two sides at once: whoever loses may
 // fail, but what is left must end with one more try.
 func (r *run) revokeTogether(h domain.Handle) {
+	r.publish(h)
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {

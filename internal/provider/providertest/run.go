@@ -35,6 +35,8 @@ type run struct {
 	mu      sync.Mutex
 	texts   []string // handles, errors, log lines
 	secrets []string
+	listed  map[domain.CredentialID]domain.Handle // on the provider's list
+	issues  uint64                                // of that list
 }
 
 func newRun(t *testing.T, s Suite, c Case) *run {
@@ -179,6 +181,7 @@ func (r *run) mustEnd(h domain.Handle) {
 	r.Helper()
 	p := r.open(r.w.Target)
 	for range maxRounds {
+		r.publish(h)
 		ended, err := p.Revoke(r.Context(), h)
 		r.noteError(err)
 		if err != nil {

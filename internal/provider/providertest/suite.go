@@ -60,6 +60,9 @@ type World struct {
 	Exists func(t testing.TB, h domain.Handle) []Object
 	// Works tries a credential. nil where nothing can be tried.
 	Works func(t testing.TB, issued contract.Issued) bool
+	// Published takes the list that the core would publish now. Needed when the
+	// descriptor has one.
+	Published func(list []byte)
 	// Advance moves the world's clock. nil where time is real: roles with
 	// remainders or slow roles need it.
 	Advance func(d time.Duration)

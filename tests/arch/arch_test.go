@@ -27,10 +27,11 @@ var arrows = map[string][]string{
 	"fault":                 {},
 	"secret":                {},
 	"clock":                 {},
+	"krl":                   {"krl"},
 	"provider/contract":     {"clock", "domain", "fault", "secret"},
 	"provider/providertest": {"clock", "domain", "fault", "provider/contract", "secret"},
 	"provider/all":          {"provider/contract", "provider/X"},
-	"provider/X":            {"clock", "domain", "fault", "provider/contract", "secret"},
+	"provider/X":            {"clock", "domain", "fault", "krl", "provider/contract", "secret"},
 }
 
 // impure are packages of the standard library that do I/O or carry its context;

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -73,14 +74,17 @@ func (p *process) stop(sig syscall.Signal) error {
 	return nil
 }
 
-// tail returns the last lines of the log, from byte offset from on.
+// tail returns the last lines of the log, from byte offset from on, without what
+// Raft says twice a second.
 func (p *process) tail(from int64, lines int) string {
 	raw, err := os.ReadFile(p.log)
 	if err != nil {
 		return err.Error()
 	}
 	raw = raw[min(from, int64(len(raw))):]
-	rows := bytes.Split(bytes.TrimSpace(raw), []byte("\n"))
+	rows := slices.DeleteFunc(bytes.Split(bytes.TrimSpace(raw), []byte("\n")), func(row []byte) bool {
+		return bytes.Contains(row, []byte("[DEBUG] storage.raft: using "))
+	})
 	if len(rows) > lines {
 		rows = rows[len(rows)-lines:]
 	}

@@ -30,4 +30,5 @@ cat <<TEXT
   host log:   $work/host.log
   audit file: $work/audit.log
 TEXT
+trap 'exit 0' INT TERM
 wait "$host_pid"

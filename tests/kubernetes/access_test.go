@@ -294,7 +294,13 @@ func TestAStandingBindingIsNeitherTakenOverNorRemoved(t *testing.T) {
 }
 
 // wantCode fails unless err is the provider's and has a code.
-func wantCode(t testing.TB, err error, code string) *contract.Error {
+func wantCode(t testing.TB, err error, code string) {
+	t.Helper()
+	_ = failureWith(t, err, code)
+}
+
+// failureWith is wantCode for those who want to see more of it.
+func failureWith(t testing.TB, err error, code string) *contract.Error {
 	t.Helper()
 	var e *contract.Error
 	if !errors.As(err, &e) || e.Code != code {

@@ -100,18 +100,16 @@ func TestAuditLogIsJoinedToTheRequest(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			in := b.input(row.fields, nil)
 			issued, h := b.mustIssue(in)
-			c, use := here.admin, configMapsIn(row.namespace)
+			use := configMapsIn(row.namespace)
 			if row.resource == "pods" {
 				use = podsIn(row.namespace)
 			}
-			var err error
-			if row.user == aliceUser {
-				c, err = here.as(aliceToken)
-			} else {
-				c = clientOf(t, issued)
-			}
+			c, err := here.as(aliceToken)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if row.user != aliceUser {
+				c = clientOf(t, issued)
 			}
 			if row.user == "" {
 				row.user = "system:serviceaccount:" + row.namespace + ":pim-" + string(in.Credential)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,11 +80,11 @@ func (ps processes) stop() error {
 		there.proxy.close()
 	}
 	var errs []error
-	for i := len(ps) - 1; i >= 0; i-- {
-		if err := syscall.Kill(-ps[i].Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+	for _, child := range slices.Backward(ps) {
+		if err := syscall.Kill(-child.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			errs = append(errs, err)
 		}
-		_ = ps[i].Wait() // it was killed, and says so
+		_ = child.Wait() // it was killed, and says so
 	}
 	return errors.Join(errs...)
 }
@@ -137,7 +138,7 @@ func binaries() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command(filepath.Join(root, "scripts", "cluster.sh")) //nolint:noctx // a build ends by itself
+	cmd := exec.Command(filepath.Join(root, "scripts", "cluster.sh"))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	return strings.TrimSpace(string(out)), err
@@ -149,8 +150,8 @@ func spawn(dir, name, path string, args ...string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()                  //nolint:errcheck // the child has its own copy
-	cmd := exec.Command(path, args...) //nolint:noctx // it is stopped by its process group
+	defer log.Close() //nolint:errcheck // the child has its own copy
+	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	dieWithParent(cmd.SysProcAttr)
@@ -240,7 +241,7 @@ func tails(dir string) string {
 func freePorts(n int) ([]int, error) {
 	ports := make([]int, 0, n)
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a local listener does not block
+		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}

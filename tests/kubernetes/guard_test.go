@@ -38,7 +38,7 @@ func TestNobodyIsGivenMoreThanTheEngineHolds(t *testing.T) {
 			}
 			in := b.input(fields, nil)
 			_, h, err := b.issue(in)
-			e := wantCode(t, err, "Forbidden")
+			e := failureWith(t, err, "Forbidden")
 			if !e.Refused || !strings.Contains(e.Public, "exceed") {
 				t.Errorf("got %+v", e)
 			}
@@ -97,18 +97,26 @@ func TestRefusalsOfTheCluster(t *testing.T) {
 		fields contract.Values
 		code   string
 	}{
-		{name: "an account that does not exist", code: "NotFound",
-			fields: contract.Values{"service_account_name": "nonesuch", "service_account_namespace": "team-a"}},
-		{name: "a namespace that does not exist", code: "NotFound",
-			fields: contract.Values{"generated_role_rules": podRules, "namespaces": []string{"nonesuch"}}},
-		{name: "an audience for nobody is no obstacle", code: "",
-			fields: contract.Values{"service_account_name": "deployer", "service_account_namespace": "team-a", "audiences": []string{"registry"}}},
+		{
+			name: "an account that does not exist", code: "NotFound",
+			fields: contract.Values{"service_account_name": "nonesuch", "service_account_namespace": "team-a"},
+		},
+		{
+			name: "a namespace that does not exist", code: "NotFound",
+			fields: contract.Values{"generated_role_rules": podRules, "namespaces": []string{"nonesuch"}},
+		},
+		{
+			name: "an audience for nobody is no obstacle", code: "",
+			fields: contract.Values{"service_account_name": "deployer", "service_account_namespace": "team-a", "audiences": []string{"registry"}},
+		},
 	}
 	b := newBench(t, "for-refusals",
 		contract.Spec{Role: "tokens", Fields: rows[2].fields},
 		contract.Spec{Role: "more", Fields: rows[0].fields},
-		contract.Spec{Role: "everywhere", Params: []string{"namespace"},
-			Fields: contract.Values{"generated_role_rules": podRules, "allowed_namespace_selector": "stage=dev"}},
+		contract.Spec{
+			Role: "everywhere", Params: []string{"namespace"},
+			Fields: contract.Values{"generated_role_rules": podRules, "allowed_namespace_selector": "stage=dev"},
+		},
 	)
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {

@@ -92,7 +92,9 @@ func (c *cluster) furnish(ctx context.Context) error {
 
 // apply creates an object as the administrator, unless it is there.
 func (c *cluster) apply(ctx context.Context, o runtime.Object) error {
-	client, resource, m := c.admin.RbacV1().RESTClient(), "", metav1.Object(nil)
+	var resource string
+	var m metav1.Object
+	client := c.admin.RbacV1().RESTClient()
 	switch x := o.(type) {
 	case *corev1.Namespace:
 		client, resource, m = c.admin.CoreV1().RESTClient(), "namespaces", x

@@ -66,16 +66,25 @@ const (
 type kindInfo struct {
 	group    string // "" is the core group
 	resource string
-	make     func() object
+	empty    object // a new one, to be filled
 }
 
-var kinds = map[kind]kindInfo{
-	clusterRoleBinding: {rbacv1.GroupName, "clusterrolebindings", func() object { return &rbacv1.ClusterRoleBinding{} }},
-	roleBinding:        {rbacv1.GroupName, "rolebindings", func() object { return &rbacv1.RoleBinding{} }},
-	clusterRole:        {rbacv1.GroupName, "clusterroles", func() object { return &rbacv1.ClusterRole{} }},
-	roleObject:         {rbacv1.GroupName, "roles", func() object { return &rbacv1.Role{} }},
-	serviceAccount:     {"", "serviceaccounts", func() object { return &corev1.ServiceAccount{} }},
-	secretObject:       {"", "secrets", func() object { return &corev1.Secret{} }},
+func (k kind) info() kindInfo {
+	switch k {
+	case clusterRoleBinding:
+		return kindInfo{rbacv1.GroupName, "clusterrolebindings", &rbacv1.ClusterRoleBinding{}}
+	case roleBinding:
+		return kindInfo{rbacv1.GroupName, "rolebindings", &rbacv1.RoleBinding{}}
+	case clusterRole:
+		return kindInfo{rbacv1.GroupName, "clusterroles", &rbacv1.ClusterRole{}}
+	case roleObject:
+		return kindInfo{rbacv1.GroupName, "roles", &rbacv1.Role{}}
+	case serviceAccount:
+		return kindInfo{"", "serviceaccounts", &corev1.ServiceAccount{}}
+	case secretObject:
+		return kindInfo{"", "secrets", &corev1.Secret{}}
+	}
+	return kindInfo{}
 }
 
 // key names one object.

@@ -67,8 +67,7 @@ func failure(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var own *contract.Error
-	if errors.As(err, &own) {
+	if _, own := errors.AsType[*contract.Error](err); own {
 		return err
 	}
 	var status apierrors.APIStatus

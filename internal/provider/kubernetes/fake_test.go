@@ -117,10 +117,10 @@ func (c *cluster) Namespace(ctx context.Context, name string) (*corev1.Namespace
 
 func (c *cluster) Get(ctx context.Context, k key) (object, error) {
 	var out object
-	err := c.call(ctx, "get", kinds[k.kind].resource, func() error {
+	err := c.call(ctx, "get", k.kind.info().resource, func() error {
 		found := c.objects[k]
 		if found == nil {
-			return notThere(kinds[k.kind].resource)
+			return notThere(k.kind.info().resource)
 		}
 		out = copied(found)
 		return nil
@@ -138,7 +138,7 @@ func copied(o object) object {
 
 func (c *cluster) Create(ctx context.Context, k key, o object, dryRun bool) (object, error) {
 	var out object
-	resource := kinds[k.kind].resource
+	resource := k.kind.info().resource
 	err := c.call(ctx, "create", resource, func() error {
 		if k.namespace != "" && c.namespaces[k.namespace] == nil {
 			return notThere("namespaces")
@@ -146,7 +146,7 @@ func (c *cluster) Create(ctx context.Context, k key, o object, dryRun bool) (obj
 		if c.objects[k] != nil {
 			return apierrors.NewAlreadyExists(schema.GroupResource{Resource: resource}, upstreamWords)
 		}
-		if c.escalates && kinds[k.kind].group != "" {
+		if c.escalates && k.kind.info().group != "" {
 			return apierrors.NewForbidden(schema.GroupResource{Resource: resource}, "",
 				errors.New(upstreamWords+" is attempting to grant RBAC permissions not currently held"))
 		}
@@ -165,7 +165,7 @@ func (c *cluster) Create(ctx context.Context, k key, o object, dryRun bool) (obj
 }
 
 func (c *cluster) Delete(ctx context.Context, k key) (found, held bool, err error) {
-	err = c.call(ctx, "delete", kinds[k.kind].resource, func() error {
+	err = c.call(ctx, "delete", k.kind.info().resource, func() error {
 		o := c.objects[k]
 		if o == nil {
 			return nil
@@ -181,7 +181,7 @@ func (c *cluster) Delete(ctx context.Context, k key) (found, held bool, err erro
 
 func (c *cluster) List(ctx context.Context, k kind, namespace, selector string, yield func(metav1.ObjectMeta) error) error {
 	var found []metav1.ObjectMeta
-	err := c.call(ctx, "list", kinds[k].resource, func() error {
+	err := c.call(ctx, "list", k.info().resource, func() error {
 		s, err := labels.Parse(selector)
 		if err != nil {
 			return err

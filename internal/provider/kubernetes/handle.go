@@ -110,7 +110,7 @@ func (p *Provider) Plan(_ context.Context, in contract.Input) (domain.Handle, er
 }
 
 func (p *Provider) handle(id domain.CredentialID, n names) (domain.Handle, error) {
-	raw, err := json.Marshal(n)
+	raw, err := json.Marshal(n) //nolint:gosec // Secret is the namespace of an object of that kind
 	if err != nil {
 		return domain.Handle{}, fmt.Errorf("encode handle data: %w", err)
 	}

@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"reflect"
+	"slices"
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -108,7 +109,7 @@ func (p *Provider) reachable(r role, n names) error {
 	places := n.Namespaces
 	for _, ns := range []string{n.Secret, n.Account} {
 		if ns != "" {
-			places = append(places[:len(places):len(places)], ns)
+			places = append(slices.Clip(places), ns)
 		}
 	}
 	for _, ns := range places {
@@ -192,10 +193,13 @@ func hasSubject(list []rbacv1.Subject, want rbacv1.Subject) bool {
 // makeAccount makes the Secret or the service account, if the credential has
 // one.
 func (p *Provider) makeAccount(ctx context.Context, m maker) (object, error) {
-	for _, k := range m.names.accounts(m.in.Credential) {
-		if k.kind == secretObject {
-			return p.ensureSecret(ctx, k, m.secret(k))
-		}
+	name := objectName(m.in.Credential)
+	switch {
+	case m.names.Secret != "":
+		k := key{secretObject, m.names.Secret, name}
+		return p.ensureSecret(ctx, k, m.secret(k))
+	case m.names.Account != "":
+		k := key{serviceAccount, m.names.Account, name}
 		return p.ensure(ctx, k, m.account(k))
 	}
 	return nil, nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,65 +30,103 @@ func TestIssueRefusesWhatWasNotApproved(t *testing.T) {
 		change func(b *bench)
 		code   string
 	}{
-		{name: "the engine's own account, reached by a parameter", code: "own_identity", params: choose("pim-system"),
-			fields: contract.Values{"service_account_name": "pim", "allowed_namespaces": []string{"pim-system", "team-a"}}},
-		{name: "a namespace that is not in the list", code: "namespace", params: choose("team-b"),
-			fields: with(with(generatedRole(), "namespaces", nil), "allowed_namespaces", []string{"team-a"})},
+		{
+			name: "the engine's own account, reached by a parameter", code: "own_identity", params: choose("pim-system"),
+			fields: contract.Values{"service_account_name": "pim", "allowed_namespaces": []string{"pim-system", "team-a"}},
+		},
+		{
+			name: "a namespace that is not in the list", code: "namespace", params: choose("team-b"),
+			fields: with(with(generatedRole(), "namespaces", nil), "allowed_namespaces", []string{"team-a"}),
+		},
 		{name: "no namespace at all", code: "namespace", params: choose(""), fields: selected},
 		{name: "a namespace twice", code: "namespace", params: choose("team-a,team-a"), fields: selected},
 		{name: "a namespace that is a path", code: "namespace", params: choose("team-a/../kube-system"), fields: selected},
 		{name: "a namespace that does not exist", code: "namespace", params: choose("nonesuch"), fields: selected},
 		{name: "a namespace of the cluster's own, labelled", code: "namespace", params: choose("kube-public"), fields: selected},
-		{name: "a namespace that lost its label since", code: "namespace", params: choose("team-a"), fields: selected,
-			change: func(b *bench) { b.c.namespaces["team-a"].Labels = nil }},
-		{name: "a namespace that is being deleted", code: "namespace", params: choose("team-a"), fields: selected,
-			change: func(b *bench) { b.c.namespaces["team-a"].Status.Phase = corev1.NamespaceTerminating }},
-		{name: "two namespaces for one account", code: "namespace", params: choose("team-a,team-b"),
-			fields: contract.Values{"service_account_name": "deployer", "allowed_namespaces": []string{"team-a", "team-b"}}},
-		{name: "an account where the target issues no tokens", code: "namespace", fields: tokenRole(),
-			target: contract.Values{"token_namespaces": []string{"team-b"}}},
-		{name: "a namespace that the target does not manage", code: "namespace", fields: generatedRole(),
-			target: contract.Values{"managed_namespaces": []string{"team-a"}}},
-		{name: "the cluster where the target manages namespaces", code: "namespace",
+		{
+			name: "a namespace that lost its label since", code: "namespace", params: choose("team-a"), fields: selected,
+			change: func(b *bench) { b.c.namespaces["team-a"].Labels = nil },
+		},
+		{
+			name: "a namespace that is being deleted", code: "namespace", params: choose("team-a"), fields: selected,
+			change: func(b *bench) { b.c.namespaces["team-a"].Status.Phase = corev1.NamespaceTerminating },
+		},
+		{
+			name: "two namespaces for one account", code: "namespace", params: choose("team-a,team-b"),
+			fields: contract.Values{"service_account_name": "deployer", "allowed_namespaces": []string{"team-a", "team-b"}},
+		},
+		{
+			name: "an account where the target issues no tokens", code: "namespace", fields: tokenRole(),
+			target: contract.Values{"token_namespaces": []string{"team-b"}},
+		},
+		{
+			name: "a namespace that the target does not manage", code: "namespace", fields: generatedRole(),
+			target: contract.Values{"managed_namespaces": []string{"team-a"}},
+		},
+		{
+			name: "the cluster where the target manages namespaces", code: "namespace",
 			fields: with(with(with(generatedRole(), "namespaces", nil), "cluster_wide", true), "service_account_namespace", "team-a"),
-			target: contract.Values{"managed_namespaces": []string{"team-a"}}},
-		{name: "a principal who has the access outside pim", code: "outside_pim", fields: bindingRole(),
-			change: func(b *bench) { b.c.put(key{roleBinding, "team-a", "standing"}, standing()) }},
-		{name: "a binding somebody else made under our name", code: "differs", fields: bindingRole(),
+			target: contract.Values{"managed_namespaces": []string{"team-a"}},
+		},
+		{
+			name: "a principal who has the access outside pim", code: "outside_pim", fields: bindingRole(),
+			change: func(b *bench) { b.c.put(key{roleBinding, "team-a", "standing"}, standing()) },
+		},
+		{
+			name: "a binding somebody else made under our name", code: "differs", fields: bindingRole(),
 			change: func(b *bench) {
 				b.c.alter = func(o object) { o.SetLabels(nil) }
-			}},
-		{name: "rules that the cluster changed", code: "differs", fields: generatedRole(),
+			},
+		},
+		{
+			name: "rules that the cluster changed", code: "differs", fields: generatedRole(),
 			change: func(b *bench) {
 				b.c.alter = func(o object) {
 					if r, ok := o.(*rbacv1.Role); ok {
 						r.Rules[0].Verbs = []string{"*"}
 					}
 				}
-			}},
-		{name: "a subject that the cluster added", code: "differs", fields: generatedRole(),
+			},
+		},
+		{
+			name: "a subject that the cluster added", code: "differs", fields: generatedRole(),
 			change: func(b *bench) {
 				b.c.alter = func(o object) {
 					if r, ok := o.(*rbacv1.RoleBinding); ok {
 						r.Subjects = append(r.Subjects, rbacv1.Subject{Kind: "User", Name: "bob"})
 					}
 				}
-			}},
-		{name: "rules beyond what we may grant", code: "Forbidden", fields: generatedRole(),
-			change: func(b *bench) { b.c.escalates = true }},
+			},
+		},
+		{
+			name: "rules beyond what we may grant", code: "Forbidden", fields: generatedRole(),
+			change: func(b *bench) { b.c.escalates = true },
+		},
 		{name: "an account that does not exist", code: "NotFound", fields: with(tokenRole(), "service_account_name", "nonesuch")},
-		{name: "a token that lives too long", code: "differs", fields: tokenRole(),
-			change: func(b *bench) { b.c.alterToken = func(c *claims) { c.Expiry += 2 } }},
-		{name: "a token of somebody else", code: "differs", fields: tokenRole(),
-			change: func(b *bench) { b.c.alterToken = func(c *claims) { c.Subject = username("team-a", "admin") } }},
-		{name: "a token that no Secret ends", code: "differs", fields: tokenRole(),
-			change: func(b *bench) { b.c.alterToken = func(c *claims) { c.Bound.Secret = boundRef{} } }},
-		{name: "a token that another Secret ends", code: "differs", fields: tokenRole(),
-			change: func(b *bench) { b.c.alterToken = func(c *claims) { c.Bound.Secret.UID = "x" } }},
-		{name: "a token of an account made anew", code: "differs", fields: generatedRole(),
-			change: func(b *bench) { b.c.alterToken = func(c *claims) { c.Bound.Account.UID = "x" } }},
-		{name: "a token for more audiences", code: "differs", fields: with(tokenRole(), "audiences", []string{"registry"}),
-			change: func(b *bench) { b.c.alterToken = func(c *claims) { c.Audience = append(c.Audience, "api") } }},
+		{
+			name: "a token that lives too long", code: "differs", fields: tokenRole(),
+			change: func(b *bench) { b.c.alterToken = func(c *claims) { c.Expiry += 2 } },
+		},
+		{
+			name: "a token of somebody else", code: "differs", fields: tokenRole(),
+			change: func(b *bench) { b.c.alterToken = func(c *claims) { c.Subject = username("team-a", "admin") } },
+		},
+		{
+			name: "a token that no Secret ends", code: "differs", fields: tokenRole(),
+			change: func(b *bench) { b.c.alterToken = func(c *claims) { c.Bound.Secret = boundRef{} } },
+		},
+		{
+			name: "a token that another Secret ends", code: "differs", fields: tokenRole(),
+			change: func(b *bench) { b.c.alterToken = func(c *claims) { c.Bound.Secret.UID = "x" } },
+		},
+		{
+			name: "a token of an account made anew", code: "differs", fields: generatedRole(),
+			change: func(b *bench) { b.c.alterToken = func(c *claims) { c.Bound.Account.UID = "x" } },
+		},
+		{
+			name: "a token for more audiences", code: "differs", fields: with(tokenRole(), "audiences", []string{"registry"}),
+			change: func(b *bench) { b.c.alterToken = func(c *claims) { c.Audience = append(c.Audience, "api") } },
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -266,86 +303,6 @@ func TestParametersAreCheckedWhenTheyAreAskedFor(t *testing.T) {
 	wantCode(t, b.p.CheckParams(t.Context(), fields, map[string]string{"namespace": "team-a"}), codeUnreachable)
 }
 
-func TestRevokeTakesBindingsFirstAndGoesAsFarAsItCan(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, nil)
-	in := b.input(generatedRole(), nil)
-	out, h := b.mustIssue(in)
-	b.c.denied["delete rolebindings"] = true
-	wantCode(t, second(b.p.Revoke(t.Context(), h)), "Forbidden")
-	left := b.c.of(string(in.Credential))
-	if slices.ContainsFunc(left, func(k key) bool { return k.kind != roleBinding }) || len(left) != 2 {
-		t.Errorf("left: %v", left)
-	}
-	if token, _ := out.Data.Reveal()["service_account_token"].(string); second(b.c.valid(token)) {
-		t.Error("the token outlived its account")
-	}
-	delete(b.c.denied, "delete rolebindings")
-	b.clk.Advance(lateWrites)
-	if ended, err := b.p.Revoke(t.Context(), h); err != nil || !ended.Done() {
-		t.Errorf("then: %+v, %v", ended, err)
-	}
-}
-
-func second[A, B any](_ A, b B) B { return b }
-
-func TestRevokeDoesNotTakeAFinalizerForTheEnd(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, nil)
-	in := b.input(bindingRole(), nil)
-	_, h := b.mustIssue(in)
-	k := key{roleBinding, "team-a", boundName(in.Credential, 0)}
-	b.c.objects[k].SetFinalizers([]string{"example.com/slow"})
-	e := wantCode(t, second(b.p.Revoke(t.Context(), h)), "finalizers")
-	if e.Refused || !errors.Is(e, errFinalizers) {
-		t.Error("it is worth trying again")
-	}
-}
-
-func TestRevokeDeletesWhatLostItsLabels(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, nil)
-	in := b.input(bindingRole(), nil)
-	_, h := b.mustIssue(in)
-	b.c.objects[key{roleBinding, "team-a", boundName(in.Credential, 0)}].SetLabels(nil)
-	if ended, err := b.p.Revoke(t.Context(), h); err != nil || !ended.Done() || len(b.c.of(string(in.Credential))) > 0 {
-		t.Errorf("got %+v, %v", ended, err)
-	}
-}
-
-func TestRevokeLooksAgainForWhatMayBeOnItsWay(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, nil)
-	in := b.input(bindingRole(), nil)
-	h, err := b.p.Plan(t.Context(), in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended, err := b.p.Revoke(t.Context(), h)
-	if err != nil || !ended.AccessGone || ended.Done() || !ended.Again.Equal(b.clk.Now().Add(firstLook)) {
-		t.Fatalf("got %+v, %v", ended, err)
-	}
-	if _, err := b.p.Issue(t.Context(), in, h, nil); err != nil { // the call arrives late
-		t.Fatal(err)
-	}
-	b.clk.Advance(firstLook)
-	if ended, err = b.p.Revoke(t.Context(), ended.Rest); err != nil || !ended.Done() || len(b.c.of(string(in.Credential))) > 0 {
-		t.Errorf("the late binding was not taken back: %+v, %v", ended, err)
-	}
-	for looks := 0; ; looks++ {
-		if ended, err = b.p.Revoke(t.Context(), h); err != nil || looks > 20 {
-			t.Fatalf("look %d: %v", looks, err)
-		}
-		if ended.Done() {
-			break
-		}
-		b.clk.Advance(ended.Again.Sub(b.clk.Now()))
-	}
-	if age := b.clk.Now().Sub(start); age < lateWrites {
-		t.Errorf("the last look was after %s", age)
-	}
-}
-
 func TestIssueHonoursItsContext(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
@@ -357,7 +314,8 @@ func TestIssueHonoursItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = b.p.Issue(ctx, in, h, nil)
-	if wantCode(t, err, codeTimeout); !errors.Is(err, context.Canceled) {
+	wantCode(t, err, codeTimeout)
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

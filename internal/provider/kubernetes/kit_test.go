@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"crypto/rand"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -37,9 +38,7 @@ func newBench(t testing.TB, fields contract.Values) *bench {
 		Name: "prod", Place: place, Fields: contract.Values{"host": "https://here", "token_namespaces": []string{"*"}},
 		Secrets: map[string]secret.String{"token": b.c.rootToken("bootstrap")},
 	}
-	for name, value := range fields {
-		b.target.Fields[name] = value
-	}
+	maps.Copy(b.target.Fields, fields)
 	b.open()
 	return b
 }
@@ -89,7 +88,13 @@ func (b *bench) mustIssue(in contract.Input) (contract.Issued, domain.Handle) {
 }
 
 // wantCode fails unless err is ours and has a code.
-func wantCode(t testing.TB, err error, code string) *contract.Error {
+func wantCode(t testing.TB, err error, code string) {
+	t.Helper()
+	_ = failureWith(t, err, code)
+}
+
+// failureWith is wantCode for those who want to see more of it.
+func failureWith(t testing.TB, err error, code string) *contract.Error {
 	t.Helper()
 	var e *contract.Error
 	if !errors.As(err, &e) || e.Code != code {

@@ -56,7 +56,7 @@ func (n need) clusterScoped() bool {
 func on(k kind, namespace string, verbs ...string) []need {
 	out := make([]need, len(verbs))
 	for i, verb := range verbs {
-		out[i] = need{verb: verb, group: kinds[k].group, resource: kinds[k].resource, namespace: namespace}
+		out[i] = need{verb: verb, group: k.info().group, resource: k.info().resource, namespace: namespace}
 	}
 	return out
 }
@@ -132,7 +132,7 @@ func (r role) grants() []rbacv1.PolicyRule {
 	for _, ref := range r.bound {
 		out = append(out, rbacv1.PolicyRule{
 			Verbs: []string{"bind"}, APIGroups: []string{rbacv1.GroupName},
-			Resources: []string{kinds[kind(ref.Kind)].resource}, ResourceNames: []string{ref.Name},
+			Resources: []string{kind(ref.Kind).info().resource}, ResourceNames: []string{ref.Name},
 		})
 	}
 	return out

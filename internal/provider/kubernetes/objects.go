@@ -63,7 +63,7 @@ func (m maker) meta(k key, owner *metav1.OwnerReference) metav1.ObjectMeta {
 // left goes with its owner. Owners live in the same namespace or in none.
 func owned(k kind, o object) *metav1.OwnerReference {
 	version := "v1"
-	if g := kinds[k].group; g != "" {
+	if g := k.info().group; g != "" {
 		version = g + "/v1"
 	}
 	return &metav1.OwnerReference{APIVersion: version, Kind: string(k), Name: o.GetName(), UID: o.GetUID()}
@@ -118,19 +118,20 @@ func sameAccess(want, got object) bool {
 		got.GetLabels()[labelCredential] != want.GetLabels()[labelCredential] || got.GetDeletionTimestamp() != nil {
 		return false
 	}
-	switch w := want.(type) {
+	return reflect.DeepEqual(access(want), access(got))
+}
+
+// access is what an object gives: rules, or a role and who has it.
+func access(o object) [2]any {
+	switch x := o.(type) {
 	case *rbacv1.Role:
-		g, ok := got.(*rbacv1.Role)
-		return ok && reflect.DeepEqual(w.Rules, g.Rules)
+		return [2]any{x.Rules, nil}
 	case *rbacv1.ClusterRole:
-		g, ok := got.(*rbacv1.ClusterRole)
-		return ok && reflect.DeepEqual(w.Rules, g.Rules) && g.AggregationRule == nil
+		return [2]any{x.Rules, x.AggregationRule}
 	case *rbacv1.RoleBinding:
-		g, ok := got.(*rbacv1.RoleBinding)
-		return ok && w.RoleRef == g.RoleRef && reflect.DeepEqual(w.Subjects, g.Subjects)
+		return [2]any{x.RoleRef, x.Subjects}
 	case *rbacv1.ClusterRoleBinding:
-		g, ok := got.(*rbacv1.ClusterRoleBinding)
-		return ok && w.RoleRef == g.RoleRef && reflect.DeepEqual(w.Subjects, g.Subjects)
+		return [2]any{x.RoleRef, x.Subjects}
 	}
-	return true
+	return [2]any{}
 }

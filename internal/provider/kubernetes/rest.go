@@ -64,7 +64,7 @@ func (c *client) Close() { c.http.CloseIdleConnections() }
 
 // at begins a request on a resource of ours.
 func at(r *rest.Request, k kind, namespace string, name ...string) *rest.Request {
-	info := kinds[k]
+	info := k.info()
 	return path(r, info.group, info.resource, namespace, name...)
 }
 
@@ -87,7 +87,7 @@ func (c *client) Namespace(ctx context.Context, name string) (*corev1.Namespace,
 
 // Get implements api.
 func (c *client) Get(ctx context.Context, k key) (object, error) {
-	out := kinds[k.kind].make()
+	out := k.kind.info().empty
 	return out, at(c.rest.Get(), k.kind, k.namespace, k.name).Do(ctx).Into(out)
 }
 
@@ -97,7 +97,7 @@ func (c *client) Create(ctx context.Context, k key, o object, dryRun bool) (obje
 	if dryRun {
 		r = r.Param("dryRun", metav1.DryRunAll)
 	}
-	out := kinds[k.kind].make()
+	out := k.kind.info().empty
 	return out, r.Body(o).Do(ctx).Into(out)
 }
 

@@ -102,8 +102,10 @@ func TestErrorsOfTheAPIServerInOurOwnWords(t *testing.T) {
 	}{
 		{name: "our token is not accepted", answer: says(401, "Unauthorized", upstreamWords), code: "Unauthorized", public: "own token", refused: true},
 		{name: "we may not", answer: says(403, "Forbidden", upstreamWords), code: "Forbidden", public: "lacks a permission", refused: true},
-		{name: "we may not grant that", code: "Forbidden", public: "exceed", refused: true,
-			answer: says(403, "Forbidden", upstreamWords+" is attempting to grant RBAC permissions not currently held:")},
+		{
+			name: "we may not grant that", code: "Forbidden", public: "exceed", refused: true,
+			answer: says(403, "Forbidden", upstreamWords+" is attempting to grant RBAC permissions not currently held:"),
+		},
 		{name: "a quota", answer: says(403, "Forbidden", upstreamWords+" exceeded quota: x"), code: "Forbidden", public: "quota", refused: true},
 		{name: "an admission webhook", answer: says(403, "Forbidden", `admission webhook "x" denied the request: `+upstreamWords), code: "Forbidden", public: "admission rule", refused: true},
 		{name: "it is not there", answer: says(404, "NotFound", upstreamWords), code: "NotFound", refused: true},
@@ -133,7 +135,7 @@ func TestErrorsOfTheAPIServerInOurOwnWords(t *testing.T) {
 			t.Parallel()
 			p := openAt(t, local, newServer(t, row.answer).target())
 			_, err := p.Place(t.Context())
-			e := wantCode(t, err, row.code)
+			e := failureWith(t, err, row.code)
 			if e.Refused != row.refused || e.Throttled != row.throttled || !strings.Contains(e.Public, row.public) {
 				t.Errorf("got %+v", e)
 			}
@@ -210,7 +212,7 @@ func TestNobodyListens(t *testing.T) {
 	p := openAt(t, local, s.target())
 	s.Close()
 	_, err := p.Place(t.Context())
-	if e := wantCode(t, err, codeUnreachable); e.Refused {
+	if e := failureWith(t, err, codeUnreachable); e.Refused {
 		t.Error("it is worth trying again")
 	}
 }

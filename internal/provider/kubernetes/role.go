@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
-	pathnames "k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -38,18 +38,20 @@ type role struct {
 }
 
 // belongs says which credential types have which fields.
-var belongs = map[string][]string{
-	"service_account_name":       {kindToken},
-	"service_account_namespace":  {kindToken, kindGenerated},
-	"namespaces":                 {kindGenerated, kindBinding},
-	"allowed_namespaces":         {kindToken, kindGenerated, kindBinding},
-	"allowed_namespace_selector": {kindToken, kindGenerated, kindBinding},
-	"cluster_wide":               {kindGenerated, kindBinding},
-	"generated_role_rules":       {kindGenerated},
-	"kubernetes_roles":           {kindGenerated, kindBinding},
-	"audiences":                  {kindToken, kindGenerated},
-	"principal_source":           {kindBinding},
-	"principal_prefix":           {kindBinding},
+func belongs() map[string][]string {
+	return map[string][]string{
+		"service_account_name":       {kindToken},
+		"service_account_namespace":  {kindToken, kindGenerated},
+		"namespaces":                 {kindGenerated, kindBinding},
+		"allowed_namespaces":         {kindToken, kindGenerated, kindBinding},
+		"allowed_namespace_selector": {kindToken, kindGenerated, kindBinding},
+		"cluster_wide":               {kindGenerated, kindBinding},
+		"generated_role_rules":       {kindGenerated},
+		"kubernetes_roles":           {kindGenerated, kindBinding},
+		"audiences":                  {kindToken, kindGenerated},
+		"principal_source":           {kindBinding},
+		"principal_prefix":           {kindBinding},
+	}
 }
 
 // readRole reads a role's fields and reports everything that is wrong with
@@ -67,9 +69,10 @@ func readRole(fields contract.Values, params []string) (role, contract.Report) {
 		report.Addf("credential_type", "is required: nothing else says what to issue")
 		return r, report
 	}
-	for _, name := range contract.SortedKeys(belongs) {
-		if isSet(v, name) && !slices.Contains(belongs[name], r.kind) {
-			report.Addf(name, "belongs to credential_type=%s", strings.Join(belongs[name], " or "))
+	owners := belongs()
+	for _, name := range contract.SortedKeys(owners) {
+		if isSet(v, name) && !slices.Contains(owners[name], r.kind) {
+			report.Addf(name, "belongs to credential_type=%s", strings.Join(owners[name], " or "))
 		}
 	}
 	r.rules = readRules(v.String("generated_role_rules"), r.clusterWide, &report)
@@ -196,7 +199,7 @@ func readBound(names []string, clusterWide bool, report *contract.Report) []rbac
 	var out []rbacv1.RoleRef
 	for _, text := range names {
 		kind, name, _ := strings.Cut(text, "/")
-		if (kind != "ClusterRole" && kind != "Role") || name == "" || !plainText(name) || len(pathnames.IsValidPathSegmentName(name)) > 0 {
+		if (kind != "ClusterRole" && kind != "Role") || name == "" || !plainText(name) || len(content.IsPathSegmentName(name)) > 0 {
 			report.Addf("kubernetes_roles", "must be ClusterRole/<name> or Role/<name>")
 			continue
 		}

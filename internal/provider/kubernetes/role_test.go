@@ -139,7 +139,8 @@ func TestPrincipalIsOneNameFromOneSource(t *testing.T) {
 		Metadata: map[string]string{"k8s": "alice", "system": "system:masters", "blank": "alice b", "empty": ""},
 		Aliases: []domain.Alias{
 			{MountAccessor: "auth_oidc_1", Name: "alice@example.com"},
-			{MountAccessor: "auth_ldap_1", Name: "alice"}, {MountAccessor: "auth_ldap_1", Name: "alice2"},
+			{MountAccessor: "auth_ldap_1", Name: "alice"},
+			{MountAccessor: "auth_ldap_1", Name: "alice2"},
 		},
 	}
 	for _, row := range []struct{ name, source, prefix, want, code string }{

@@ -87,22 +87,24 @@ func badRule(rule rbacv1.PolicyRule, clusterWide bool) string {
 
 // lastingResources are those whose creation makes access that nobody can take
 // back by ending the credential.
-var lastingResources = []string{
-	"*", "serviceaccounts/token", "*/token", "secrets", "rolebindings", "clusterrolebindings", "roles", "clusterroles",
-	"certificatesigningrequests", "certificatesigningrequests/approval", "pods", "pods/exec", "deployments", "daemonsets",
-	"statefulsets", "replicasets", "jobs", "cronjobs", "replicationcontrollers", "mutatingwebhookconfigurations",
-	"validatingwebhookconfigurations",
+func lastingResources() []string {
+	return []string{
+		"*", "serviceaccounts/token", "*/token", "secrets", "rolebindings", "clusterrolebindings", "roles", "clusterroles",
+		"certificatesigningrequests", "certificatesigningrequests/approval", "pods", "pods/exec", "deployments", "daemonsets",
+		"statefulsets", "replicasets", "jobs", "cronjobs", "replicationcontrollers", "mutatingwebhookconfigurations",
+		"validatingwebhookconfigurations",
+	}
 }
 
 func lasting(rules []rbacv1.PolicyRule) bool {
-	makes := []string{"*", "create", "update", "patch", "bind", "escalate", "impersonate"}
+	makes, resources := []string{"*", "create", "update", "patch"}, lastingResources()
 	return slices.ContainsFunc(rules, func(rule rbacv1.PolicyRule) bool {
 		for _, verb := range rule.Verbs {
 			if verb == "bind" || verb == "escalate" || verb == "impersonate" {
 				return true
 			}
 			if slices.Contains(makes, verb) && slices.ContainsFunc(rule.Resources, func(res string) bool {
-				return slices.Contains(lastingResources, res)
+				return slices.Contains(resources, res)
 			}) {
 				return true
 			}

@@ -114,7 +114,7 @@ func TestTokenFilesAreReadAnewAndStayBelowTheRoot(t *testing.T) {
 func TestAnOpenTargetHasNoProblem(t *testing.T) {
 	t.Parallel()
 	_, err := Descriptor().New(contract.Env{Clock: clock.System{}}, contract.Target{Name: "prod"})
-	e := wantCode(t, err, codeBadTarget)
+	e := failureWith(t, err, codeBadTarget)
 	if !e.Refused {
 		t.Error("trying again will not help")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -38,6 +39,15 @@ func (a *Access) Creds(ctx context.Context, c Caller, roleName string, ask Creds
 	role, err := a.eligibleRole(ctx, who, roleName)
 	if err != nil {
 		return nil, err
+	}
+	if role.AutoApprove && ask.RequestID == "" {
+		// Here a read is a request: it must name its parameters, and gets no
+		// grant that has others.
+		var p fault.Problems
+		ask.Params = checkParams(&p, role, ask.Params)
+		if err := p.Err(); err != nil {
+			return nil, err
+		}
 	}
 	found, err := a.find(ctx, who, role, ask)
 	if err != nil {
@@ -123,6 +133,9 @@ func (a *Access) find(ctx context.Context, who actor, role domain.Role, ask Cred
 		if e.Closed != "" || e.NoBar && e.Until.Sub(now) < fullLease(role) && !a.keeps(e.ID) {
 			continue // closed, or it would take no new issue: not worth a read
 		}
+		if role.AutoApprove && e.Params != domain.ParamsHash(ask.Params) {
+			continue // another run's
+		}
 		r, err := a.store.OpenRequest(ctx, e.ID)
 		if err != nil {
 			return f, err
@@ -131,7 +144,7 @@ func (a *Access) find(ctx context.Context, who actor, role domain.Role, ask Cred
 			grants = append(grants, *r)
 		}
 	}
-	f.grant, err = choose(grants, ask.Params)
+	f.grant, err = choose(grants, ask.Params, role.AutoApprove)
 	return f, err
 }
 
@@ -195,19 +208,18 @@ func (a *Access) findByID(ctx context.Context, who actor, role domain.Role, id s
 	return f, nil
 }
 
-// choose picks the grant that a read means: the one with its parameters, of
-// several the one that ends last. Different parameters and none named is
-// ambiguous.
-func choose(grants []domain.Request, params map[string]string) (*domain.Request, error) {
-	if len(params) > 0 {
-		var same []domain.Request
-		for _, g := range grants {
-			if domain.ParamsHash(g.Params) == domain.ParamsHash(params) {
-				same = append(same, g)
+// choose picks the grant that a read means: one with the parameters that it
+// names, or with exactly these; of several the one that ends last. Different
+// parameters are ambiguous.
+func choose(grants []domain.Request, params map[string]string, exactly bool) (*domain.Request, error) {
+	grants = slices.DeleteFunc(grants, func(g domain.Request) bool {
+		for name, value := range params {
+			if g.Params[name] != value {
+				return true
 			}
 		}
-		grants = same
-	}
+		return exactly && len(g.Params) != len(params)
+	})
 	if len(grants) == 0 {
 		return nil, nil //nolint:nilnil // no grant is an ordinary answer
 	}

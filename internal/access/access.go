@@ -177,8 +177,9 @@ func (a *Access) save(ctx context.Context, tx *store.RequestTx, r domain.Request
 	a.step("before put " + step)
 	if err := tx.Put(ctx, r); err != nil {
 		// A failed write may still have been written: what memory holds is not
-		// to be trusted until the record has been read again.
-		a.index.doubt(r.ID)
+		// to be trusted until the record has been read again, which the reaper
+		// does now.
+		a.index.doubt(r, a.now())
 		return err
 	}
 	a.index.put(r, a.now())

@@ -9,11 +9,15 @@ import (
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/store"
 )
 
-// claim enters a credential into the set that uses a shared object. While the
-// release of the last one is unconfirmed, nobody enters.
-func (a *Access) claim(ctx context.Context, h domain.Handle) error {
+// join enters a credential into the set that uses a shared object, around the
+// write that puts it on record. While the release of the last one is
+// unconfirmed, nobody enters. The record comes first: cut off in between, it
+// makes somebody end the credential, while a holder that is on no record would
+// keep the object alive for ever.
+func (a *Access) join(ctx context.Context, j *job, save func() error) error {
+	h := j.cred.Handle
 	if h.Shared == "" {
-		return nil
+		return save()
 	}
 	return a.store.WithClaim(h.Target, h.Shared, func(tx *store.ClaimTx) error {
 		c, err := tx.Get(ctx)
@@ -25,9 +29,10 @@ func (a *Access) claim(ctx context.Context, h domain.Handle) error {
 				"busy: the same access is being withdrawn at the target right now; try again shortly", nil).
 				With("poll_after_seconds", 5)
 		}
-		if slices.Contains(c.Holders, h.Credential) {
-			return nil
+		if err := save(); err != nil {
+			return err
 		}
+		j.in.Joined = len(c.Holders) > 0
 		c.Key = h.Shared
 		c.Holders = append(c.Holders, h.Credential)
 		return tx.Put(ctx, c)

@@ -69,16 +69,7 @@ func newIndex(boot string, until func(domain.Handle) time.Time) *index {
 func (x *index) put(r domain.Request, now time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	w, ok := x.rows[r.ID]
-	if !ok {
-		w = &row{id: r.ID, place: -1}
-		x.rows[r.ID] = w
-		link(x.byPerson, r.Requester.Person, w)
-		link(x.byRole, r.Role, w)
-		link(x.byTarget, r.Target, w)
-	}
-	w.role, w.target, w.ticket = r.Role, r.Target, r.Ticket
-	w.person, w.entity, w.name, w.machine = r.Requester.Person, r.Requester.Entity, r.Requester.Name, r.Requester.Machine
+	w := x.row(r)
 	w.state, w.ttl, w.filed, w.expires, w.until = r.State, r.TTL, r.Times.Requested, r.ExpiresAt, r.WindowEnd
 	w.roleRev, w.live, w.rest = r.RoleRevision, r.Live(), r.NotGone()
 	w.approved = approvals(r)
@@ -120,6 +111,25 @@ func (x *index) listedAt(target string) []domain.Handle {
 	return out
 }
 
+// row finds or makes the row of a request. What it says of who asked for what
+// never changes. The caller holds mu.
+func (x *index) row(r domain.Request) *row {
+	w, ok := x.rows[r.ID]
+	if ok && w.role != "" {
+		return w
+	}
+	if !ok {
+		w = &row{id: r.ID, place: -1}
+		x.rows[r.ID] = w
+	}
+	w.role, w.target, w.ticket, w.person = r.Role, r.Target, r.Ticket, r.Requester.Person
+	w.entity, w.name, w.machine = r.Requester.Entity, r.Requester.Name, r.Requester.Machine
+	link(x.byPerson, w.person, w)
+	link(x.byRole, w.role, w)
+	link(x.byTarget, w.target, w)
+	return w
+}
+
 func approvals(r domain.Request) int {
 	n := 0
 	for _, d := range r.Decisions {
@@ -130,13 +140,28 @@ func approvals(r domain.Request) int {
 	return n
 }
 
-// doubt says that a write failed without a clear outcome.
-func (x *index) doubt(id domain.RequestID) {
+// doubt says that a write failed without a clear outcome: the record may exist
+// although nobody knows of it. It is due at once, so that it is read again.
+func (x *index) doubt(r domain.Request, now time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if w, ok := x.rows[id]; ok {
-		w.sure = false
+	w := x.row(r)
+	w.sure, w.due = false, now
+	x.requeue(w)
+}
+
+// unread notes a request whose record could not be read, so that somebody tries
+// again.
+func (x *index) unread(id domain.RequestID, again time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	w, ok := x.rows[id]
+	if !ok {
+		w = &row{id: id, place: -1}
+		x.rows[id] = w
 	}
+	w.due = again
+	x.requeue(w)
 }
 
 // current tells whether a copy with that revision is what storage holds.
@@ -185,6 +210,15 @@ func (x *index) has(id domain.RequestID) bool {
 	defer x.mu.Unlock()
 	_, ok := x.rows[id]
 	return ok
+}
+
+// absent tells whether a request is surely not open: every record has been
+// indexed, and it is not among them.
+func (x *index) absent(id domain.RequestID) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, ok := x.rows[id]
+	return x.complete && !ok
 }
 
 // finished says that every record has been indexed.

@@ -23,6 +23,7 @@ type job struct {
 	in     contract.Input
 	ttl    time.Duration
 	nonce  string
+	noted  bool // it is on record
 	flight *flight
 	land   func()
 }
@@ -54,6 +55,9 @@ func (a *Access) issueNew(ctx context.Context, who actor, role domain.Role, r do
 		return nil, err
 	}
 	if err := a.intend(ctx, j); err != nil {
+		if j.noted {
+			err = a.undo(ctx, j, err)
+		}
 		return nil, err
 	}
 	return a.carryOut(ctx, j)
@@ -217,16 +221,19 @@ func (a *Access) intendLocked(ctx context.Context, tx *store.RequestTx, j *job) 
 		return fault.Newf(fault.Conflict, fault.CodeLimit, "limit reached: %d live credentials under request %s", live, next.ID).
 			With("request_id", string(next.ID))
 	}
-	if err := a.claim(ctx, j.cred.Handle); err != nil {
-		return err
-	}
 	next = next.Plan(j.cred, now)
 	j.flight, j.land = a.flights.issue(j.cred.ID)
-	if err := a.save(ctx, tx, next, "issue intended"); err != nil {
+	save := func() error {
+		err := a.save(ctx, tx, next, "issue intended")
+		if err == nil {
+			j.req, j.noted = next, true
+		}
+		return err
+	}
+	if err := a.join(ctx, j, save); err != nil {
 		j.land()
 		return err
 	}
-	j.req = next
 	return nil
 }
 

@@ -120,6 +120,8 @@ type mount struct {
 	a      *access.Access
 	s      *session
 	step   func(string)
+
+	dangling bool // entries that name nothing are in order for now
 }
 
 // bare is a mount on which nothing has been written yet.

@@ -224,7 +224,8 @@ func (w *reaper) prepareIndex(ctx context.Context) error {
 		})
 		if err != nil {
 			// One unreadable record must not hide the others.
-			a.log.Error("a request's record cannot be read", "request", string(id), "error", err)
+			a.log.Error("a request's record cannot be read; it is tried again", "request", string(id), "error", err)
+			a.index.unread(id, a.now().Add(backoff(1)))
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()

@@ -299,7 +299,9 @@ func (a *Access) openOf(ctx context.Context, rec domain.PersonRecord, role strin
 			continue
 		}
 		if e.Role != role {
-			kept.Entries = append(kept.Entries, e)
+			if !a.index.absent(e.ID) || now.Sub(e.At) <= time.Minute {
+				kept.Entries = append(kept.Entries, e)
+			}
 			continue
 		}
 		r, err := a.store.OpenRequest(ctx, e.ID)

@@ -89,10 +89,11 @@ func (a *Access) WriteTarget(ctx context.Context, c Caller, name string, e Targe
 		return nil, err
 	}
 	if !o.DryRun {
-		if err := a.putTarget(ctx, name, dr); err != nil {
+		err := a.putTarget(ctx, name, dr)
+		a.providers.forget(name) // a failed write may still have been written
+		if err != nil {
 			return nil, err
 		}
-		a.providers.forget(name)
 		a.publications.try(ctx, name)
 		if len(eff.SecurityChanged) > 0 {
 			a.voidAndRevoke(ctx, a.namedCaller(ctx, c), a.index.ofTarget(name), eff.Revoked)

@@ -7,7 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 set_up
 
 heading "Running until Ctrl-C. In another terminal:"
-command -v "$cli" >/dev/null || printf '  alias %s=%s\n' "$cli" "$host_bin"
+# (command -v would find the function of that name)
+type -P "$cli" >/dev/null || printf '  alias %s=%s\n' "$cli" "$host_bin"
 cat <<TEXT
   export ${env_prefix}ADDR=$VAULT_ADDR
 

@@ -120,7 +120,7 @@ func (d *denier) attempt(ctx context.Context, h holder, o order) (done, wrote bo
 	if err != nil || len(changed) == 0 {
 		return err == nil, wrote, err
 	}
-	if err := d.writeAll(ctx, h, changed); err != nil {
+	if err := d.writeAll(ctx, h, s.readAt, changed); err != nil {
 		return false, wrote, err
 	}
 	if !wrote {
@@ -198,7 +198,7 @@ func (d *denier) load(ctx context.Context, h holder, key string, remembered bool
 		return nil, err
 	}
 	inline := &shard{name: revocationPolicy, attached: true, capacity: inlineQuota(h) - sv.others}
-	s := &shards{list: []*shard{inline}, key: key}
+	s := &shards{list: []*shard{inline}, key: key, readAt: d.clk.Now()}
 	for _, m := range sv.attached {
 		if !strings.HasPrefix(m.Name, overflowPrefix(h)) {
 			continue

@@ -1,16 +1,21 @@
 package aws
 
-import "context"
+import (
+	"context"
+	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+)
 
 // writeAll writes the shards that changed: first where something is added, so
 // that a failure half way leaves too much denied rather than too little.
-func (d *denier) writeAll(ctx context.Context, h holder, changed map[*shard]string) error {
+func (d *denier) writeAll(ctx context.Context, h holder, readAt time.Time, changed map[*shard]string) error {
 	for _, emptied := range []bool{false, true} {
 		for x, text := range changed {
 			if (text == "") != emptied {
 				continue
 			}
-			if err := d.writeOne(ctx, h, x, text); err != nil {
+			if err := d.writeOne(ctx, h, readAt, x, text); err != nil {
 				return err
 			}
 		}
@@ -18,7 +23,16 @@ func (d *denier) writeAll(ctx context.Context, h holder, changed map[*shard]stri
 	return nil
 }
 
-func (d *denier) writeOne(ctx context.Context, h holder, x *shard, text string) error {
+func (d *denier) writeOne(ctx context.Context, h holder, readAt time.Time, x *shard, text string) error {
+	if x.arn != pendingARN {
+		left := d.pace.settle - d.clk.Now().Sub(readAt)
+		if left <= 0 {
+			return errLate
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, left)
+		defer cancel()
+	}
 	switch {
 	case x.arn == "" && text == "":
 		if err := d.api.DeleteInline(ctx, h, x.name); err != nil && !isAbsent(err) {
@@ -26,7 +40,7 @@ func (d *denier) writeOne(ctx context.Context, h holder, x *shard, text string) 
 		}
 		return nil
 	case x.arn == "":
-		return failed("write revocation policy", d.putInTime(ctx, h, x.name, text))
+		return failed("write revocation policy", d.api.PutInline(ctx, h, x.name, text))
 	case text == "":
 		return d.drop(ctx, h, x)
 	case x.arn == pendingARN:
@@ -38,12 +52,10 @@ func (d *denier) writeOne(ctx context.Context, h holder, x *shard, text string) 
 	return nil
 }
 
-// putInTime writes the inline policy within the settle time or gives up: a
-// later write would take back what others entered meanwhile.
-func (d *denier) putInTime(ctx context.Context, h holder, name, text string) error {
-	ctx, cancel := context.WithTimeout(ctx, d.pace.settle)
-	defer cancel()
-	return d.api.PutInline(ctx, h, name, text)
+// errLate stops a write that would come later after its reading than others
+// wait for: it could take back what they entered meanwhile.
+var errLate = &contract.Error{
+	Op: "write revocation policy", Code: "late", Public: "AWS was too slow for a safe change of the policy",
 }
 
 // extend makes and attaches one more policy. One of that name that is not

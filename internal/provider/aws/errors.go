@@ -237,8 +237,11 @@ func familyOf(err error) family {
 			}
 			return factOfStatus(t).family
 		}
-		if known.Code == codeTimeout || known.Code == codeCancelled {
+		switch known.Code {
+		case codeTimeout, codeCancelled:
 			return unavailable
+		case errLate.Code:
+			return contended
 		}
 		return unknown
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/smithy-go"
 
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
@@ -24,14 +25,25 @@ func awsError(code string) error {
 }
 
 // hurryClock is a clock on which waiting costs no time: whoever waits moves it.
+// With runFreely it is an ordinary clock that began at another time.
 type hurryClock struct {
-	mu  sync.Mutex
-	now time.Time
+	mu    sync.Mutex
+	now   time.Time
+	began time.Time // by the system's clock; zero = whoever waits moves it
+}
+
+func (c *hurryClock) runFreely() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.began = clock.System{}.Now()
 }
 
 func (c *hurryClock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.began.IsZero() {
+		return c.now.Add(clock.System{}.Now().Sub(c.began))
+	}
 	return c.now
 }
 
@@ -42,6 +54,12 @@ func (c *hurryClock) advance(d time.Duration) {
 }
 
 func (c *hurryClock) After(d time.Duration) <-chan time.Time {
+	c.mu.Lock()
+	free := !c.began.IsZero()
+	c.mu.Unlock()
+	if free {
+		return clock.System{}.After(d)
+	}
 	c.advance(d)
 	ch := make(chan time.Time, 1)
 	ch <- c.Now()

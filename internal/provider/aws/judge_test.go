@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"path"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -14,15 +15,11 @@ import (
 func judge(action, resource string, keys map[string]string, policies []string) bool {
 	allowed := false
 	for _, text := range policies {
-		var d policyDoc
-		if err := json.Unmarshal([]byte(text), &d); err != nil {
+		list, ok := statementsOf(text)
+		if !ok {
 			return false
 		}
-		for _, raw := range d.Statement {
-			var s statement
-			if err := json.Unmarshal(raw, &s); err != nil {
-				return false
-			}
+		for _, s := range list {
 			if !applies(s, action, resource, keys) {
 				continue
 			}
@@ -33,6 +30,21 @@ func judge(action, resource string, keys map[string]string, policies []string) b
 		}
 	}
 	return allowed
+}
+
+// judged remembers policies that were read: property tests ask often.
+var judged sync.Map // text → []statement
+
+func statementsOf(text string) ([]statement, bool) {
+	if known, ok := judged.Load(text); ok {
+		return known.([]statement), true
+	}
+	var d struct{ Statement []statement }
+	if err := json.Unmarshal([]byte(text), &d); err != nil {
+		return nil, false
+	}
+	judged.Store(text, d.Statement)
+	return d.Statement, true
 }
 
 func applies(s statement, action, resource string, keys map[string]string) bool {

@@ -26,6 +26,9 @@ type shards struct {
 	list  []*shard
 	slots int // further customer-managed policies that could be attached
 	key   string
+	// readAt is when the reading of the policies began: what is written
+	// later than the settle time after it may take back what others entered.
+	readAt time.Time
 }
 
 // has tells whether a denial is in one of them.

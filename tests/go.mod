@@ -3,6 +3,7 @@ module github.com/vault-pim/vault-plugin-secrets-pim/tests
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/hashicorp/vault/api v1.23.0
 	github.com/jackc/pgx/v5 v5.12.0
 	k8s.io/api v0.36.3

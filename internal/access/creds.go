@@ -137,6 +137,10 @@ func (a *Access) find(ctx context.Context, who actor, role domain.Role, ask Cred
 			continue // another run's
 		}
 		r, err := a.store.OpenRequest(ctx, e.ID)
+		if err == nil && r == nil {
+			// Archived since the person's record was read, or never written.
+			r, err = a.store.Request(ctx, e.ID)
+		}
 		if err != nil {
 			return f, err
 		}

@@ -165,7 +165,7 @@ func (a *Access) decide(ctx context.Context, who actor, role domain.Role, r doma
 		now := a.now()
 		switch {
 		case cur == nil:
-			return errUnknown()
+			return a.errArchived(ctx, r.ID)
 		case cur.Rev != r.Rev && cur.At(now) != domain.Pending:
 			return errClosed(*cur, cur.At(now))
 		case cur.Rev != r.Rev:
@@ -191,6 +191,19 @@ func (a *Access) decide(ctx context.Context, who actor, role domain.Role, r doma
 		err = errVoid()
 	}
 	return out, err
+}
+
+// errArchived is the answer when a request was closed and archived while
+// somebody who may know of it was deciding.
+func (a *Access) errArchived(ctx context.Context, id domain.RequestID) error {
+	r, err := a.store.Request(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case r == nil:
+		return errUnknown()
+	}
+	return errClosed(*r, r.At(a.now()))
 }
 
 func errVoid() error {

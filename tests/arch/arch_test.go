@@ -119,9 +119,7 @@ func TestOnlyRootAndStoreImportTheSDK(t *testing.T) {
 				continue
 			}
 			users[p.name] = true
-			// The command only hands the root package to the SDK's server.
-			serves := p.name == "cmd" && imported == sdk+"/plugin"
-			if p.name != "root" && p.name != "store" && !serves {
+			if p.name != "root" && p.name != "store" {
 				t.Errorf("%q imports %s", p.path, imported)
 			}
 		}

@@ -12,29 +12,30 @@ import (
 // row is what memory keeps of a request that is not archived: enough to find
 // it, to list it, and to know when it is due.
 type row struct {
-	id       domain.RequestID
-	role     string
-	target   string
-	ticket   string
-	person   domain.Person
-	entity   string
-	name     string
-	machine  bool
-	state    domain.RequestState
-	ttl      domain.Seconds
-	approved int
-	deciders []domain.Person
-	filed    time.Time
-	expires  time.Time // end of the pending life
-	until    time.Time // end of the window
-	roleRev  string
-	due      time.Time
-	live     int
-	rest     int // credentials that are not gone
-	rev      uint64
-	sure     bool            // rev is what storage holds
-	place    int             // in the queue; -1 = not queued
-	listed   []domain.Handle // of credentials being ended that belong on the target's list
+	id        domain.RequestID
+	role      string
+	target    string
+	ticket    string
+	person    domain.Person
+	entity    string
+	name      string
+	machine   bool
+	state     domain.RequestState
+	ttl       domain.Seconds
+	approved  int
+	deciders  []domain.Person
+	filed     time.Time
+	expires   time.Time // end of the pending life
+	until     time.Time // end of the window
+	roleRev   string
+	targetRev string
+	due       time.Time
+	live      int
+	rest      int // credentials that are not gone
+	rev       uint64
+	sure      bool            // rev is what storage holds
+	place     int             // in the queue; -1 = not queued
+	listed    []domain.Handle // of credentials being ended that belong on the target's list
 }
 
 // index is rebuilt from the records after every start. What is not indexed yet
@@ -71,7 +72,7 @@ func (x *index) put(r domain.Request, now time.Time) {
 	defer x.mu.Unlock()
 	w := x.row(r)
 	w.state, w.ttl, w.filed, w.expires, w.until = r.State, r.TTL, r.Times.Requested, r.ExpiresAt, r.WindowEnd
-	w.roleRev, w.live, w.rest = r.RoleRevision, r.Live(), r.NotGone()
+	w.roleRev, w.targetRev, w.live, w.rest = r.RoleRevision, r.TargetRevision, r.Live(), r.NotGone()
 	w.approved = approvals(r)
 	w.deciders = nil
 	for _, d := range r.Decisions {

@@ -186,19 +186,34 @@ func (j *job) errWindowEnding() error {
 // intend writes the credential down before anything of it exists. That write
 // is the first side effect.
 func (a *Access) intend(ctx context.Context, j *job) error {
-	return a.store.SharedTarget(j.role.Target, func() error {
-		t, err := a.store.Target(ctx, j.role.Target)
-		if err != nil {
-			return err
-		}
-		if t == nil || t.Revision() != j.p.target.Revision() {
-			return fault.New(fault.Conflict, fault.CodeBusy, "busy: the target is being changed; try again", nil).With("poll_after_seconds", 1)
-		}
-		if t.MaxLive > 0 && a.index.liveAt(t.Name) >= t.MaxLive {
-			return fault.Newf(fault.Conflict, fault.CodeLimit, "limit reached: %d live credentials at this target", t.MaxLive)
-		}
-		return a.store.WithRequest(j.req.ID, func(tx *store.RequestTx) error { return a.intendLocked(ctx, tx, j) })
+	return a.store.SharedRole(j.role.Name, func() error {
+		return a.store.SharedTarget(j.role.Target, func() error {
+			if err := a.unchanged(ctx, j); err != nil {
+				return err
+			}
+			return a.store.WithRequest(j.req.ID, func(tx *store.RequestTx) error { return a.intendLocked(ctx, tx, j) })
+		})
 	})
+}
+
+// unchanged insists, while nobody can change them, that role and target are
+// still what the credential was planned with.
+func (a *Access) unchanged(ctx context.Context, j *job) error {
+	role, err := a.store.Role(ctx, j.role.Name)
+	if err != nil {
+		return err
+	}
+	t, err := a.store.Target(ctx, j.role.Target)
+	if err != nil {
+		return err
+	}
+	if role == nil || role.Revision() != j.req.RoleRevision || t == nil || t.Revision() != j.p.target.Revision() {
+		return fault.New(fault.Conflict, fault.CodeBusy, "busy: the role or its target is being changed; try again", nil).With("poll_after_seconds", 1)
+	}
+	if t.MaxLive > 0 && a.index.liveAt(t.Name) >= t.MaxLive {
+		return fault.Newf(fault.Conflict, fault.CodeLimit, "limit reached: %d live credentials at this target", t.MaxLive)
+	}
+	return nil
 }
 
 func (a *Access) intendLocked(ctx context.Context, tx *store.RequestTx, j *job) error {

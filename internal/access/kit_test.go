@@ -56,13 +56,19 @@ type host struct {
 	readonly bool
 	tainted  bool
 	calls    int
+	planning func() // runs while a credential is planned: nothing is locked, nothing is on record
 }
 
 func (h *host) MaxLeaseTTL() time.Duration {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.calls++
-	return h.max
+	longest, planning := h.max, h.planning
+	h.planning = nil
+	h.mu.Unlock()
+	if planning != nil {
+		planning()
+	}
+	return longest
 }
 
 func (h *host) Writable() bool {

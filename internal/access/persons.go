@@ -32,6 +32,12 @@ func (w *reaper) persons(ctx context.Context) {
 
 func (w *reaper) person(ctx context.Context, r row, seen map[string]*domain.Entity) {
 	a := w.a
+	if stands, err := a.standsIn(ctx, r); err == nil && !stands && r.state.Undecided() {
+		if err := a.void(ctx, r.id, domain.Party{}); err != nil {
+			a.log.Warn("a request could not be voided; it is tried again", "request", string(r.id), "error", err)
+		}
+		return
+	}
 	e, known := seen[r.entity]
 	if !known {
 		var err error

@@ -95,6 +95,7 @@ func (a *Access) WriteRole(ctx context.Context, c Caller, name string, e RoleEdi
 		return nil, err
 	}
 	var out *RoleView
+	by := a.namedCaller(ctx, c)
 	err := a.withRole(name, func(tx roleTx) error {
 		old, err := tx.Get(ctx)
 		if err != nil {
@@ -114,6 +115,9 @@ func (a *Access) WriteRole(ctx context.Context, c Caller, name string, e RoleEdi
 				return err
 			}
 			if !o.DryRun && (eff.Created || !reflect.DeepEqual(*old, next)) {
+				if err := a.revokeLive(ctx, by, a.index.ofRole(name), eff); err != nil {
+					return err
+				}
 				if err := tx.Put(ctx, next); err != nil {
 					return err
 				}
@@ -126,7 +130,7 @@ func (a *Access) WriteRole(ctx context.Context, c Caller, name string, e RoleEdi
 		})
 	})
 	if err == nil && !o.DryRun {
-		a.afterRoleEdit(ctx, c, name, out.Effect)
+		a.voidOutdated(ctx, by, a.index.ofRole(name), out.Effect)
 	}
 	return out, err
 }
@@ -293,7 +297,7 @@ func (a *Access) countEffect(eff Effect, rows []row, o EditOptions) (Effect, err
 func changedFields(a, b domain.Role) []string {
 	var out []string
 	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
-	free := map[string]bool{"description": true, "owner": true, "labels": true, "pins": true, "fields": true}
+	free := map[string]bool{"description": true, "owner": true, "labels": true, "pins": true, "fields": true, "free": true}
 	for i := range va.NumField() {
 		name, _, _ := strings.Cut(va.Type().Field(i).Tag.Get("json"), ",")
 		if !free[name] && !reflect.DeepEqual(va.Field(i).Interface(), vb.Field(i).Interface()) {
@@ -315,53 +319,6 @@ func changedFields(a, b domain.Role) []string {
 	return out
 }
 
-// afterRoleEdit voids what was asked under the old role, and ends what was
-// issued under it when the edit says so.
-func (a *Access) afterRoleEdit(ctx context.Context, c Caller, name string, eff Effect) {
-	if len(eff.SecurityChanged) == 0 {
-		return
-	}
-	a.voidAndRevoke(ctx, a.namedCaller(ctx, c), a.index.ofRole(name), eff.Revoked)
-}
-
-func (a *Access) voidAndRevoke(ctx context.Context, by domain.Party, rows []row, revoke bool) {
-	for _, r := range rows {
-		var err error
-		switch {
-		case r.state == domain.Pending || r.state == domain.Scheduled:
-			err = a.void(ctx, r.id, by)
-		case revoke && r.live > 0:
-			err = a.endRequest(ctx, r.id, by, "the role or its target was changed with live=revoke")
-			a.index.postpone(r.id, a.now())
-		}
-		if err != nil {
-			// The request is void or ended at its next use in any case: its
-			// digest no longer holds.
-			a.log.Warn("a request could not be voided", "request", string(r.id), "error", err)
-		}
-	}
-	a.reaper.nudge()
-}
-
-// void closes a pending or scheduled request whose digest no longer holds.
-func (a *Access) void(ctx context.Context, id domain.RequestID, by domain.Party) error {
-	return a.store.WithRequest(id, func(tx requestTx) error {
-		r, err := a.load(ctx, tx, id, nil)
-		if err != nil || r == nil {
-			return err
-		}
-		cur, err := a.settleTime(*r)
-		if err != nil || cur.State != domain.Pending && cur.State != domain.Scheduled {
-			return err
-		}
-		next, err := cur.Apply(domain.Event{Kind: domain.Voided, By: by, Reason: "the role or its target changed"}, a.now())
-		if err != nil {
-			return err
-		}
-		return a.save(ctx, tx, next, "request voided")
-	})
-}
-
 // DeleteRole removes a role. Open requests become void; live credentials
 // follow live=. Deleting an unknown one changes nothing.
 func (a *Access) DeleteRole(ctx context.Context, c Caller, name string, o EditOptions) (Effect, error) {
@@ -369,6 +326,7 @@ func (a *Access) DeleteRole(ctx context.Context, c Caller, name string, o EditOp
 		return Effect{}, err
 	}
 	var eff Effect
+	by := a.namedCaller(ctx, c)
 	err := a.withRole(name, func(tx roleTx) error {
 		old, err := tx.Get(ctx)
 		if err != nil || old == nil {
@@ -380,10 +338,13 @@ func (a *Access) DeleteRole(ctx context.Context, c Caller, name string, o EditOp
 		if o.DryRun {
 			return nil
 		}
+		if err := a.revokeLive(ctx, by, a.index.ofRole(name), eff); err != nil {
+			return err
+		}
 		return tx.Delete(ctx)
 	})
 	if err == nil && !o.DryRun {
-		a.afterRoleEdit(ctx, c, name, eff)
+		a.voidOutdated(ctx, by, a.index.ofRole(name), eff)
 	}
 	return eff, err
 }

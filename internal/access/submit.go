@@ -75,6 +75,9 @@ func (a *Access) file(ctx context.Context, who actor, role domain.Role, ask Ask,
 		if err != nil {
 			return err
 		}
+		if open, err = a.stillMeant(ctx, open, r); err != nil {
+			return err
+		}
 		if !how.fresh {
 			for _, o := range open {
 				if sameAsk(o, r, ask) {

@@ -84,20 +84,17 @@ func (a *Access) WriteTarget(ctx context.Context, c Caller, name string, e Targe
 			return nil, err
 		}
 	}
-	eff, err := a.targetEffect(dr, o)
+	by := a.namedCaller(ctx, c)
+	eff, err := a.putTarget(ctx, by, dr, o)
+	if !o.DryRun {
+		a.providers.forget(name) // a failed write may still have been written
+	}
 	if err != nil {
 		return nil, err
 	}
 	if !o.DryRun {
-		err := a.putTarget(ctx, name, dr)
-		a.providers.forget(name) // a failed write may still have been written
-		if err != nil {
-			return nil, err
-		}
 		a.publications.try(ctx, name)
-		if len(eff.SecurityChanged) > 0 {
-			a.voidAndRevoke(ctx, a.namedCaller(ctx, c), a.index.ofTarget(name), eff.Revoked)
-		}
+		a.voidOutdated(ctx, by, a.index.ofTarget(name), eff)
 	}
 	v, err := a.targetView(dr.next, dr.secrets)
 	if err == nil {
@@ -201,9 +198,12 @@ func (a *Access) targetEffect(dr *draftTarget, o EditOptions) (Effect, error) {
 	return a.countEffect(eff, a.index.ofTarget(dr.next.Name), o)
 }
 
-// putTarget stores the draft unless somebody else wrote meanwhile.
-func (a *Access) putTarget(ctx context.Context, name string, dr *draftTarget) error {
-	return a.store.WithTarget(name, func(tx *store.TargetTx) error {
+// putTarget stores the draft unless somebody else wrote meanwhile. What it means
+// for live credentials is worked out under the lock: nothing is issued there
+// meanwhile.
+func (a *Access) putTarget(ctx context.Context, by domain.Party, dr *draftTarget, o EditOptions) (Effect, error) {
+	var eff Effect
+	err := a.store.WithTarget(dr.next.Name, func(tx *store.TargetTx) error {
 		cur, err := tx.Get(ctx)
 		if err != nil {
 			return err
@@ -212,12 +212,22 @@ func (a *Access) putTarget(ctx context.Context, name string, dr *draftTarget) er
 			return fault.New(fault.Conflict, fault.CodeBusy, "busy: somebody else wrote this target at the same moment; try again", nil).
 				With("poll_after_seconds", 1)
 		}
+		if err := a.samePlace(dr, dr.next.Place); err != nil {
+			return err
+		}
+		if eff, err = a.targetEffect(dr, o); err != nil || o.DryRun {
+			return err
+		}
+		if err := a.revokeLive(ctx, by, a.index.ofTarget(dr.next.Name), eff); err != nil {
+			return err
+		}
 		var s *store.Secrets
 		if dr.touched {
 			s = &dr.secrets
 		}
 		return tx.Put(ctx, dr.next, s)
 	})
+	return eff, err
 }
 
 // DeleteTarget removes a target that no role names and where nothing of ours

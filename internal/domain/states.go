@@ -23,6 +23,10 @@ func RequestStates() []RequestState {
 	return []RequestState{Pending, Scheduled, Active, Ended, Denied, Cancelled, Expired, Revoked, Void}
 }
 
+// Undecided tells whether nothing has been opened under a request in s: it can
+// still become void.
+func (s RequestState) Undecided() bool { return s == Pending || s == Scheduled }
+
 // Terminal tells whether nothing can follow s.
 func (s RequestState) Terminal() bool { return len(requestMoves[s]) == 0 }
 

@@ -171,6 +171,12 @@ func (st *Store) WithRole(name string, f func(*RoleTx) error) error {
 	return f(&RoleTx{st: st, name: name})
 }
 
+// SharedRole keeps a role from being changed or deleted while f runs.
+func (st *Store) SharedRole(name string, f func() error) error {
+	defer st.locks.role.rlock(name)()
+	return f()
+}
+
 // Get reads the role; nil = none.
 func (tx *RoleTx) Get(ctx context.Context) (*domain.Role, error) {
 	return get[domain.Role](ctx, tx.st.s, prefixRole+tx.name)

@@ -72,11 +72,11 @@ func (a *Access) rotate(ctx context.Context, t domain.Target) error {
 		s.Current = merged(s.Current, s.Staged)
 		s.Staged = nil
 	})
+	a.providers.forget(t.Name) // a failed write may still have been written
 	if err != nil {
 		return err
 	}
 	a.step("rotation switched")
-	a.providers.forget(t.Name)
 	return a.retire(ctx, t.Name)
 }
 

@@ -62,7 +62,7 @@ func denialOf(h domain.Handle, d handleData, until time.Time) denial {
 func (p *Provider) denyAt(ctx context.Context, o order) (bool, error) {
 	wrote, err := p.batch.do(ctx, o.at.String(), o)
 	if isAbsent(err) {
-		return true, nil
+		return false, nil
 	}
 	return wrote, err
 }

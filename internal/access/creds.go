@@ -114,7 +114,7 @@ func (a *Access) find(ctx context.Context, who actor, role domain.Role, ask Cred
 		return finding{}, err
 	}
 	if ask.RequestID != "" {
-		f, err := a.findByID(ctx, who, role, ask.RequestID)
+		f, err := a.findByID(ctx, who, role, ask)
 		f.cool = cfg.AutoRequestCooldown.Duration()
 		return f, err
 	}
@@ -188,8 +188,8 @@ func usable(r domain.Request, now time.Time) bool {
 	return seen == domain.Active || seen == domain.Scheduled && r.FirstRead
 }
 
-func (a *Access) findByID(ctx context.Context, who actor, role domain.Role, id string) (finding, error) {
-	rid, err := domain.ParseRequestID(id)
+func (a *Access) findByID(ctx context.Context, who actor, role domain.Role, ask CredsAsk) (finding, error) {
+	rid, err := domain.ParseRequestID(ask.RequestID)
 	if err != nil {
 		return finding{}, fault.New(fault.Invalid, fault.CodeInvalid, "invalid input: request_id: not a request id", nil)
 	}
@@ -205,6 +205,10 @@ func (a *Access) findByID(ctx context.Context, who actor, role domain.Role, id s
 	if r == nil || r.Requester.Person != who.person || r.Role != role.Name {
 		return finding{}, nil
 	}
+	if !hasParams(*r, ask.Params) {
+		return finding{}, fault.New(fault.Invalid, fault.CodeInvalid,
+			"invalid input: params: the request of this request_id has others; leave them out", nil)
+	}
 	var f finding
 	if !f.take(*r, a.now()) {
 		f.grant = r
@@ -217,12 +221,7 @@ func (a *Access) findByID(ctx context.Context, who actor, role domain.Role, id s
 // parameters are ambiguous.
 func choose(grants []domain.Request, params map[string]string, exactly bool) (*domain.Request, error) {
 	grants = slices.DeleteFunc(grants, func(g domain.Request) bool {
-		for name, value := range params {
-			if g.Params[name] != value {
-				return true
-			}
-		}
-		return exactly && len(g.Params) != len(params)
+		return !hasParams(g, params) || exactly && len(g.Params) != len(params)
 	})
 	if len(grants) == 0 {
 		return nil, nil //nolint:nilnil // no grant is an ordinary answer
@@ -235,6 +234,17 @@ func choose(grants []domain.Request, params map[string]string, exactly bool) (*d
 		}
 	}
 	return &grants[0], nil
+}
+
+// hasParams tells whether a request was filed with these parameters, and maybe
+// more.
+func hasParams(r domain.Request, params map[string]string) bool {
+	for name, value := range params {
+		if r.Params[name] != value {
+			return false
+		}
+	}
+	return true
 }
 
 // mayAsk tells whether a read may file a request: not again after a refusal,

@@ -3,6 +3,7 @@ package ssh
 import (
 	"context"
 	"crypto/rand"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,15 +21,14 @@ const principal = "deploy"
 // site is a mount of pim with a role whose credentials are SSH certificates,
 // and the engine that signs them.
 type site struct {
-	pim         *harness.Mount
-	alice, bob  *harness.Person
-	engine      string // mount path of the SSH engine
-	ca          string // its public key
-	role        string // of pim: approved by itself
-	asked       string // of pim: bob approves
-	engineRole  string
-	targetPath  string
-	loginPolicy string
+	pim        *harness.Mount
+	tap        *tap
+	alice, bob *harness.Person
+	engine     string // mount path of the SSH engine
+	ca         string // its public key
+	role       string // of pim: approved by itself
+	asked      string // of pim: bob approves
+	targetPath string
 }
 
 func short() string { return strings.ToLower(rand.Text()[:8]) }
@@ -36,7 +36,7 @@ func short() string { return strings.ToLower(rand.Text()[:8]) }
 func newSite(t *testing.T, p harness.Plugin) *site {
 	t.Helper()
 	root := host.Root()
-	s := &site{engine: "ssh-" + short(), role: "shell", asked: "shell-asked", engineRole: "prod", pim: host.Mount(t, p)}
+	s := &site{engine: "ssh-" + short(), role: "shell", asked: "shell-asked", tap: newTap(t), pim: host.Mount(t, p)}
 	root.Write(t, "sys/mounts/"+s.engine, map[string]any{"type": "ssh"}).OK(t)
 	t.Cleanup(func() {
 		gone, err := root.Do(context.Background(), http.MethodDelete, "sys/mounts/"+s.engine, nil, nil)
@@ -47,7 +47,7 @@ func newSite(t *testing.T, p harness.Plugin) *site {
 	s.newCA(t)
 	s.writeEngineRole(t, nil)
 	sign := host.Policy(t, "sign", `path "`+s.engine+`/sign/prod" { capabilities = ["create", "update"] }`)
-	target := s.pim.HostTarget(t, "", map[string]string{
+	target := s.pim.HostTarget(t, s.tap.URL, map[string]string{
 		s.engine + "/roles/prod": `"read"`, s.engine + "/config/ca": `"read"`,
 	}, sign)
 	s.targetPath = s.path("targets/" + target.Name)
@@ -55,7 +55,7 @@ func newSite(t *testing.T, p harness.Plugin) *site {
 	person := s.pim.PersonPolicy(t)
 	s.alice, s.bob = host.Person(t, "alice", person), host.Person(t, "bob", person)
 	eng, leads := host.Group(t, "eng", s.alice).Name, host.Group(t, "leads", s.bob).Name
-	s.writeRole(t, s.role, map[string]any{"auto_approve": true, "approvals": 0, "eligible_groups": eng})
+	s.writeRole(t, s.role, map[string]any{"auto_approve": true, "approvals": 0, "eligible_groups": eng, "approver_groups": ""})
 	s.writeRole(t, s.asked, map[string]any{"eligible_groups": eng, "approver_groups": leads})
 	return s
 }
@@ -78,23 +78,25 @@ func (s *site) writeEngineRole(t *testing.T, overrides map[string]any) {
 		"key_type": "ca", "allow_user_certificates": true, "allow_user_key_ids": true, "allowed_users": principal + ",root",
 		"allowed_extensions": "permit-pty,permit-agent-forwarding", "default_extensions": map[string]string{}, "ttl": "1h", "max_ttl": "24h",
 	}
-	for name, value := range overrides {
-		role[name] = value
-	}
+	maps.Copy(role, overrides)
 	host.Root().Write(t, s.engine+"/roles/prod", role).OK(t)
 }
 
 func (s *site) writeRole(t *testing.T, name string, with map[string]any) {
 	t.Helper()
+	host.Root().Write(t, s.path("roles/"+name), s.roleWith(with)).OK(t)
+}
+
+// roleWith is a role that works, but for with.
+func (s *site) roleWith(with map[string]any) map[string]any {
 	role := map[string]any{
 		"target": "local", "credential_type": "ssh", "path": s.engine + "/sign/prod", "valid_principals": principal,
 		"extensions": "permit-pty", "ca_public_key": s.ca, "require_justification": false, "min_ttl": 1, "ttl": "10m",
-		"params": map[string]any{"public_key": map[string]any{"pattern": ".+", "required": true}},
+		"params":          map[string]any{"public_key": map[string]any{"pattern": ".+", "required": true}},
+		"eligible_groups": "nobody", "approver_groups": "nobody",
 	}
-	for field, value := range with {
-		role[field] = value
-	}
-	host.Root().Write(t, s.path("roles/"+name), role).OK(t)
+	maps.Copy(role, with)
+	return role
 }
 
 // key is a key pair of a person, and once it is signed a certificate.
@@ -119,9 +121,7 @@ func (s *site) sign(t *testing.T, with map[string]any) *key {
 	t.Helper()
 	k := newKey(t)
 	ask := map[string]any{"params": map[string]string{"public_key": k.public}}
-	for name, value := range with {
-		ask[name] = value
-	}
+	maps.Copy(ask, with)
 	k.take(t, s.alice.Write(t, s.path("creds/"+s.role), ask).OK(t))
 	return k
 }

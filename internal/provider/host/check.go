@@ -134,7 +134,27 @@ func (p *Provider) Check(ctx context.Context, roles []contract.Spec) (contract.C
 	p.checkGrants(ctx, &out, roles)
 	p.checkSecretID(ctx, &out)
 	p.checkTokenRoles(ctx, &out, roles)
+	p.checkEngineRoles(ctx, &out, roles)
 	return out, nil
+}
+
+// checkEngineRoles compares roles with the engines that they write to.
+func (p *Provider) checkEngineRoles(ctx context.Context, out *contract.CheckReport, roles []contract.Spec) {
+	for _, spec := range roles {
+		role := normalize(spec.Fields)
+		k, ok := kindOf(role.String("credential_type"))
+		if !ok || k.probe == nil {
+			continue
+		}
+		var r contract.Report
+		k.probe(ctx, p, &r, role)
+		for _, problem := range r.Problems {
+			out.Warnings = append(out.Warnings, "role "+spec.Role+": "+problem.Field+" "+problem.Text)
+		}
+		for _, text := range r.Warnings {
+			out.Unknown = append(out.Unknown, "role "+spec.Role+": "+text)
+		}
+	}
 }
 
 func (p *Provider) identity(l *login) string {

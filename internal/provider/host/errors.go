@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 )
@@ -60,4 +61,12 @@ func transportError(op string, err error) error {
 func hasStatus(err error, status int) bool {
 	e, ok := errors.AsType[*contract.Error](err)
 	return ok && e.Code == fmt.Sprintf("http_%d", status)
+}
+
+// hadNoEffect tells whether the host refused a call outright, so that nothing
+// came of it. Whoever stands between may answer with other errors.
+func hadNoEffect(err error) bool {
+	return slices.ContainsFunc([]int{
+		http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
+	}, func(status int) bool { return hasStatus(err, status) })
 }

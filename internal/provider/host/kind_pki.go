@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -122,6 +123,10 @@ func deliverPKI(ctx context.Context, p *Provider, d *delivery) (secret.Map, time
 	a, err := p.client.do(ctx, call{
 		op: want.op(), method: http.MethodPut, path: d.role.String("path"), token: d.token.value, fresh: true, body: want.body(p.lifeLeft(d)),
 	})
+	if hadNoEffect(err) {
+		d.data.PKI.Asked = false // else it would be looked for
+		return none, time.Time{}, errors.Join(err, d.record())
+	}
 	if err != nil {
 		return none, time.Time{}, err
 	}

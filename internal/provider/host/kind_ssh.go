@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"regexp"
 	"slices"
@@ -212,6 +213,11 @@ func deliverSSH(ctx context.Context, p *Provider, d *delivery) (secret.Map, time
 	a, err := p.client.do(ctx, call{
 		op: op, method: http.MethodPut, path: d.role.String("path"), token: d.token.value, fresh: true, body: want.body(p.lifeLeft(d)),
 	})
+	if hadNoEffect(err) {
+		// Else its key id would stay on the list for the whole window.
+		d.data.SSH.Asked--
+		return none, time.Time{}, errors.Join(err, d.record())
+	}
 	if err != nil {
 		return none, time.Time{}, err
 	}

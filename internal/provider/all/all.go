@@ -4,6 +4,7 @@ package all
 
 import (
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/gcp"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/host"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/kubernetes"
 )
@@ -11,6 +12,7 @@ import (
 // Descriptors lists every provider of this build, in the order of their types.
 func Descriptors() []contract.Descriptor {
 	return []contract.Descriptor{
+		gcp.Descriptor(),
 		host.Descriptor(),
 		kubernetes.Descriptor(),
 	}

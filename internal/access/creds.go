@@ -158,6 +158,13 @@ func (f *finding) count(e domain.PersonEntry, now time.Time) {
 		f.asked++
 	}
 	if e.Closed != "" {
+		f.close(e)
+	}
+}
+
+// close keeps the request that was closed last.
+func (f *finding) close(e domain.PersonEntry) {
+	if f.last == nil || !e.At.Before(f.last.At) {
 		f.last = &e
 	}
 }
@@ -168,7 +175,7 @@ func (f *finding) take(r domain.Request, now time.Time) bool {
 	case usable(r, now):
 		return false
 	case seen.Terminal():
-		f.last = &domain.PersonEntry{ID: r.ID, Role: r.Role, Closed: seen, At: closedAt(r, now)}
+		f.close(domain.PersonEntry{ID: r.ID, Role: r.Role, Closed: seen, At: closedAt(r, now)})
 	default:
 		f.request = &r
 	}

@@ -108,7 +108,7 @@ func (a *Access) writeNew(ctx context.Context, tx *store.PersonTx, rec domain.Pe
 		r = next
 	}
 	rec.Entries = append(rec.Entries, domain.PersonEntry{
-		ID: r.ID, Role: r.Role, Params: domain.ParamsHash(r.Params), At: now, Auto: how.byRead, NoBar: role.AutoApprove, Until: r.WindowEnd,
+		ID: r.ID, Role: r.Role, Params: domain.ParamsHash(r.Params), At: now, Auto: how.byRead, NoBar: role.AutoApprove, Until: latestEnd(r),
 	})
 	a.step("before put person")
 	if err := tx.Put(ctx, rec); err != nil {
@@ -118,6 +118,15 @@ func (a *Access) writeNew(ctx context.Context, tx *store.PersonTx, rec domain.Pe
 	err := a.store.WithRequest(r.ID, func(tx *store.RequestTx) error { return a.save(ctx, tx, r, "request filed") })
 	*out = &r
 	return err
+}
+
+// latestEnd is when the window of a request ends at the latest, as far as that
+// is known when it is filed; zero = it is not.
+func latestEnd(r domain.Request) time.Time {
+	if r.State == domain.Scheduled && r.FirstRead {
+		return r.ExpiresAt.Add(r.Granted.Duration())
+	}
+	return r.WindowEnd
 }
 
 // draft checks everything that was asked, at once, and seals the digest.
@@ -294,9 +303,10 @@ func (a *Access) openOf(ctx context.Context, rec domain.PersonRecord, role strin
 	now := a.now()
 	kept := domain.PersonRecord{Person: rec.Person}
 	var open []domain.Request
+	last := lastClosed(rec)
 	for _, e := range rec.Entries {
 		if e.Closed != "" {
-			if now.Sub(e.At) < 24*time.Hour {
+			if e.ID == last[e.Role] || e.Auto && now.Sub(e.At) < 24*time.Hour {
 				kept.Entries = append(kept.Entries, e)
 			}
 			continue
@@ -320,6 +330,22 @@ func (a *Access) openOf(ctx context.Context, rec domain.PersonRecord, role strin
 		}
 	}
 	return open, kept, nil
+}
+
+// lastClosed finds, for each role, the request that was closed last: it decides
+// what a read without a grant answers and whether it may ask again.
+func lastClosed(rec domain.PersonRecord) map[string]domain.RequestID {
+	last := map[string]domain.PersonEntry{}
+	for _, e := range rec.Entries {
+		if before, ok := last[e.Role]; e.Closed != "" && (!ok || !e.At.Before(before.At)) {
+			last[e.Role] = e
+		}
+	}
+	out := make(map[string]domain.RequestID, len(last))
+	for role, e := range last {
+		out[role] = e.ID
+	}
+	return out
 }
 
 // sameAsk tells whether an open request asks for the same as a new one.

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
@@ -98,26 +99,23 @@ func (a *Access) tidyOne(ctx context.Context, s string, cfg domain.Config) (bool
 	if a.now().Sub(r.Times.Closed) < keep.Duration() || a.now().Before(r.WindowEnd.Add(time.Hour)) {
 		return false, nil
 	}
-	if err := a.store.DropArchived(ctx, id); err != nil {
-		return false, err
-	}
-	return true, a.store.WithPerson(r.Requester.Person, func(tx *store.PersonTx) error {
+	// The archived record goes last: cut off before it, the next run goes on.
+	err = a.store.WithPerson(r.Requester.Person, func(tx *store.PersonTx) error {
 		rec, err := tx.Get(ctx)
 		if err != nil {
 			return err
 		}
-		kept := rec.Entries[:0:0]
-		for _, e := range rec.Entries {
-			if e.ID != id {
-				kept = append(kept, e)
-			}
-		}
+		kept := slices.DeleteFunc(slices.Clone(rec.Entries), func(e domain.PersonEntry) bool { return e.ID == id })
 		if len(kept) == len(rec.Entries) {
 			return nil
 		}
 		rec.Entries = kept
 		return tx.Put(ctx, rec)
 	})
+	if err != nil {
+		return false, err
+	}
+	return true, a.store.DropArchived(ctx, id)
 }
 
 // tidyRest drops old jobs and holds that ran out long ago.

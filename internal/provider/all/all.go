@@ -3,6 +3,7 @@
 package all
 
 import (
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/aws"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/gcp"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/host"
@@ -12,6 +13,7 @@ import (
 // Descriptors lists every provider of this build, in the order of their types.
 func Descriptors() []contract.Descriptor {
 	return []contract.Descriptor{
+		aws.Descriptor(),
 		gcp.Descriptor(),
 		host.Descriptor(),
 		kubernetes.Descriptor(),

@@ -201,12 +201,14 @@ func (a *Access) checkRole(ctx context.Context, r domain.Role) (contract.Report,
 		p.Add(x.Field, x.Text)
 	}
 	var report contract.Report
+	if !domain.ValidName(r.Target) {
+		return report, p.Err() // said above; there is nothing that could be read
+	}
 	t, err := a.store.Target(ctx, r.Target)
 	if err != nil {
 		return report, err
 	}
 	switch {
-	case r.Target == "":
 	case t == nil:
 		p.Add("target", "does not exist")
 	case len(t.AllowedRoles) > 0 && !matchesAny(t.AllowedRoles, r.Name):

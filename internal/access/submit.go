@@ -277,6 +277,8 @@ func checkParams(p *fault.Problems, role domain.Role, given map[string]string) m
 		case value == "":
 		case domain.CheckText(value, domain.MaxParam) != "":
 			p.Add(field, domain.CheckText(value, domain.MaxParam))
+		case !paramAllowed(decl, value) && decl.Pattern != "":
+			p.Add(field, "does not match the role's pattern")
 		case !paramAllowed(decl, value):
 			p.Add(field, "is not among the allowed values")
 		default:

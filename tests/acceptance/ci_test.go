@@ -289,7 +289,7 @@ func (p *pipeline) badRun(t *testing.T) {
 	job := p.job(t, "deploy-shop", mainJob)
 	job.Read(t, p.path("creds/deploy-shop")).Refused(t, http.StatusBadRequest, "invalid input: params.run: is required by the role")
 	for _, run := range []string{"canary-run", "1 or 1=1", "123456789012345678901"} {
-		p.creds(t, job, run).Refused(t, http.StatusBadRequest, "invalid input: params.run: is not among the allowed values").NoTrace(t, run)
+		p.creds(t, job, run).Refused(t, http.StatusBadRequest, "invalid input: params.run: does not match the role's pattern").NoTrace(t, run)
 	}
 	p.creds(t, job, "7001").OK(t)
 	job.Read(t, p.path("creds/deploy-shop")).Refused(t, http.StatusBadRequest, "invalid input: params.run: is required by the role")

@@ -41,12 +41,10 @@ func validateToken(r *contract.Report, role contract.Values, _ []string) {
 	if len(policies) == 0 {
 		r.Addf("token_policies", "is required for credential_type=token")
 	}
-	for _, name := range policies {
-		switch {
-		case !policyName.MatchString(name):
-			r.Addf("token_policies", "holds something that is no policy name in lower case")
-		case slices.Contains([]string{"root", "default"}, name):
-			r.Addf("token_policies", "must not hold root or default")
-		}
+	if slices.ContainsFunc(policies, func(name string) bool { return !policyName.MatchString(name) }) {
+		r.Addf("token_policies", "holds something that is no policy name in lower case")
+	}
+	if slices.Contains(policies, "root") || slices.Contains(policies, "default") {
+		r.Addf("token_policies", "must not hold root or default")
 	}
 }

@@ -9,7 +9,7 @@ export GOWORK := off
 # Every test runs under the race detector and in random order.
 GOTEST := go test -race -shuffle=on
 # Suites that need more than a host have targets of their own.
-OTHER_SUITES := /tests/(aws|azure|gcp|kubernetes)$$
+OTHER_SUITES := /tests/(aws|azure|gcp|kubernetes|ssh|pki)$$
 
 .PHONY: help
 help: ## list the targets
@@ -51,6 +51,10 @@ test-acceptance: ## tests against a real host with the plugin as a process
 	@scripts/build.sh plain race faults
 	@scripts/host.sh >/dev/null
 	cd tests && $(GOTEST) -timeout 20m $$(go list ./... | grep -vE '$(OTHER_SUITES)')
+
+.PHONY: test-ssh
+test-ssh: ## SSH and X.509 certificates on a real sshd and with openssl
+	@scripts/test-ssh.sh
 
 .PHONY: clean
 clean: ## remove what was built here (the cached host stays)

@@ -159,6 +159,7 @@ func approvalWire() []field {
 		always(str("revocation", "How surely the access ends, and what survives.")),
 		always(str("digest", "Pass it back to approve exactly this.")),
 		always(str("state", "State as seen now.")),
+		str("problem", "Why it could not be issued as things are; empty = nothing is known."),
 		str("role", "The role."),
 		str("ticket", "Ticket."),
 		{name: "params", typ: contract.TypeMap, desc: "Parameters; sensitive ones as hashes."},
@@ -202,7 +203,7 @@ func approvalData(v access.RequestView, now time.Time) map[string]any {
 	data := map[string]any{
 		"request_id": string(r.ID), "who": domain.Printable(r.Requester.Name), "what": what(v), "why": why,
 		"for_how_long": int(ttl), "until": stampOf(until), "have": v.Have, "need": v.Need, "revocation": revocation,
-		"digest": r.Digest, "state": string(v.State), "role": r.Role, "ticket": domain.Printable(r.Ticket), "params": v.Params,
+		"digest": r.Digest, "state": string(v.State), "problem": v.Problem, "role": r.Role, "ticket": domain.Printable(r.Ticket), "params": v.Params,
 		"principal": domain.Printable(r.Principal), "start_time": stampOf(r.StartTime), "expires_at": stampOf(r.ExpiresAt),
 		"decisions": decisionSentences(r.Decisions), "history": historySentences(r.History),
 		"pim_history_head": r.History.Head, "next": v.Next,

@@ -39,6 +39,11 @@ func (a *Access) Decide(ctx context.Context, c Caller, id domain.RequestID, d De
 	if err := a.free(ctx, domain.Scope{Person: who.person, Entity: who.ID}); err != nil {
 		return RequestView{}, err
 	}
+	if d.Verdict == domain.Approve {
+		if err := a.stillTaken(ctx, role, r.Params); err != nil {
+			return RequestView{}, err
+		}
+	}
 	next, err := a.decide(ctx, who, role, *r, d)
 	if err != nil {
 		return RequestView{}, err

@@ -101,7 +101,7 @@ func (p *providers) make(t domain.Target, secrets map[string]secret.String) (*op
 		return nil, err
 	}
 	inst, err := d.New(p.env, contract.Target{
-		Name: t.Name, Fields: coerce(d.TargetFields, t.All()).WithDefaults(d.TargetFields), Secrets: secrets, Place: t.Place,
+		Name: t.Name, Fields: coerce(d.TargetFields, t.All()).WithDefaults(d.TargetFields), Secrets: secrets, Place: t.Place, Mount: p.a.mount,
 	})
 	if err != nil {
 		return nil, providerFault(err)

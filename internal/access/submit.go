@@ -141,6 +141,9 @@ func (a *Access) draft(ctx context.Context, who actor, role domain.Role, target 
 	if err := p.Err(); err != nil {
 		return domain.Request{}, err
 	}
+	if err := a.stillTaken(ctx, role, ask.Params); err != nil {
+		return domain.Request{}, err
+	}
 	principal, err := a.principal(ctx, who, role)
 	if err != nil {
 		return domain.Request{}, err
@@ -168,6 +171,25 @@ func (a *Access) checkValues(p *fault.Problems, role domain.Role, target *domain
 	}
 	for _, problem := range d.CheckParams(fieldsOf(d, role.All()), params).Problems {
 		p.Add("params."+problem.Field, problem.Text)
+	}
+	return nil
+}
+
+// stillTaken asks the target whether it would take a request's parameters now.
+// No lock is held: it may be a call.
+func (a *Access) stillTaken(ctx context.Context, role domain.Role, params map[string]string) error {
+	p, err := a.providers.of(ctx, role.Target)
+	if err != nil {
+		return err
+	}
+	checker, ok := p.Provider.(contract.ParamChecker)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, undoBudget)
+	defer cancel()
+	if err := checker.CheckParams(ctx, fieldsOf(p.descriptor, role.All()), params); err != nil {
+		return providerFault(err)
 	}
 	return nil
 }

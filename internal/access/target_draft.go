@@ -153,6 +153,6 @@ func isSecret(d contract.Descriptor, field string) bool {
 func (a *Access) contractTarget(dr *draftTarget) contract.Target {
 	return contract.Target{
 		Name: dr.next.Name, Fields: contract.Values(dr.next.All()).WithDefaults(dr.d.TargetFields),
-		Secrets: store.Reveal(dr.secrets.Current),
+		Secrets: store.Reveal(dr.secrets.Current), Mount: a.mount,
 	}
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
 )
 
 // RequestView is a request as a reader sees it.
@@ -23,6 +25,7 @@ type RequestView struct {
 	Params     map[string]string // sensitive ones as hashes
 	Next       string            // the command that comes next, for this reader
 	Reader     string            // requester, approver or auditor
+	Problem    string            // why it could not be issued as things are; "" = nothing known
 }
 
 // view builds what one reader sees. A zero actor is an auditor.
@@ -165,7 +168,24 @@ func (a *Access) Approval(ctx context.Context, c Caller, id domain.RequestID) (R
 	if r == nil || !hasDecided(*r, who) && (r.Requester.Person == who.person || !a.couldApprove(ctx, who, r.Role)) {
 		return RequestView{}, errUnknown()
 	}
-	return a.view(ctx, *r, who)
+	v, err := a.view(ctx, *r, who)
+	if err == nil && v.State == domain.Pending {
+		v.Problem, err = a.problemOf(ctx, *r)
+	}
+	return v, err
+}
+
+// problemOf tells an approver what already stands in the way of an issue.
+func (a *Access) problemOf(ctx context.Context, r domain.Request) (string, error) {
+	role, err := a.store.Role(ctx, r.Role)
+	if err != nil || role == nil {
+		return "", err
+	}
+	err = a.stillTaken(ctx, *role, r.Params)
+	if f, ok := errors.AsType[*fault.Error](err); ok {
+		return f.Public, nil
+	}
+	return "", err
 }
 
 // Grant reads one request that was granted.

@@ -96,7 +96,7 @@ func (j *issuing) userTags() (map[string]string, error) {
 	if tags == nil {
 		tags = map[string]string{}
 	}
-	tags[tagManaged], tags[tagTarget] = "credential", j.h.Target
+	tags[tagManaged], tags[tagTarget] = "credential", j.p.target.Tag()
 	tags[tagCredential], tags[tagRequest], tags[tagRole] = string(j.in.Credential), string(j.in.Request), j.in.Role
 	return tags, nil
 }

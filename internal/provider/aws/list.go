@@ -45,7 +45,7 @@ func (p *Provider) List(ctx context.Context, yield func(contract.Found) error) e
 // found tells of a user if its tags say that it is of this target.
 func (p *Provider) found(u userInfo, place string, yield func(contract.Found) error) error {
 	id, err := domain.ParseCredentialID(u.Tags[tagCredential])
-	if err != nil || u.Name != sessionName(id) || u.Tags[tagTarget] != p.target.Name {
+	if err != nil || u.Name != sessionName(id) || u.Tags[tagTarget] != p.target.Tag() {
 		return nil
 	}
 	h, err := with(domain.Handle{

@@ -5,6 +5,8 @@ package contract
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -188,6 +190,25 @@ type Target struct {
 	Fields  Values
 	Secrets map[string]secret.String
 	Place   string // pinned place; "" while the target is first written
+	Mount   string // uuid of the mount
+}
+
+// Tag is what things made at the target carry, so that a sweep knows its own:
+// the target's name, and a part of the mount's uuid, since two mounts may name
+// one place alike. At most 63 of a-z, 0-9 and -.
+func (t Target) Tag() string {
+	if t.Mount == "" {
+		return t.Name
+	}
+	sum := sha256.Sum256([]byte(t.Mount))
+	return t.Name[:min(len(t.Name), 54)] + "-" + hex.EncodeToString(sum[:4])
+}
+
+// ParamChecker refuses request parameters that an issue would refuse now. It
+// may read the target, and is asked when a request is filed, when somebody
+// looks at it to decide, and before an approval counts.
+type ParamChecker interface {
+	CheckParams(ctx context.Context, fields Values, params map[string]string) error
 }
 
 // Descriptor is all that the rest of the program knows of a provider.

@@ -111,7 +111,7 @@ func (p *Provider) dryRun(ctx context.Context, name string, r role) []dryRunResu
 	id := domain.CredentialID("check-" + hex.EncodeToString(sum[:8]))
 	m := maker{
 		in:   contract.Input{Credential: id, Principal: objectName(id), Role: name, NotAfter: p.env.Clock.Now()},
-		role: r, target: p.target.Name, names: names{Account: "default"},
+		role: r, target: p.target.Tag(), names: names{Account: "default"},
 	}
 	var objects []dryRunObject
 	for _, ns := range r.scope() {

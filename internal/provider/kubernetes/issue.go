@@ -75,7 +75,7 @@ func (p *Provider) maker(in contract.Input, h domain.Handle) (maker, error) {
 	if !reflect.DeepEqual(n, planned) {
 		return maker{}, badHandle("issue", "was planned for other fields")
 	}
-	return maker{in: in, role: r, names: n, target: p.target.Name}, nil
+	return maker{in: in, role: r, names: n, target: p.target.Tag()}, nil
 }
 
 // admit refuses what the role may not have at this target, now.

@@ -26,7 +26,7 @@ type remains struct {
 func (p *Provider) List(ctx context.Context, yield func(contract.Found) error) error {
 	found := sweep{}
 	for _, look := range p.looks() {
-		selector := labelManager + "=" + manager + "," + labelTarget + "=" + p.target.Name + "," + labelCredential
+		selector := labelManager + "=" + manager + "," + labelTarget + "=" + p.target.Tag() + "," + labelCredential
 		err := p.api.List(ctx, look.kind, look.namespace, selector, func(m metav1.ObjectMeta) error {
 			found.add(look.kind, m)
 			return nil

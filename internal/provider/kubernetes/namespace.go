@@ -45,6 +45,8 @@ func notAllowed() error {
 	return refused("choose namespace", "namespace", "the parameter namespace does not name one of the role's allowed namespaces")
 }
 
+var _ contract.ParamChecker = (*Provider)(nil)
+
 // CheckParams refuses request parameters that an issue would refuse now. It
 // asks the cluster when only a selector can allow a namespace.
 func (p *Provider) CheckParams(ctx context.Context, fields contract.Values, params map[string]string) error {

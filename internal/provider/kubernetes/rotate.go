@@ -99,7 +99,7 @@ func (p *Provider) rootSecret(k key) object {
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: k.name, Namespace: k.namespace,
-			Labels: map[string]string{labelManager: manager, labelTarget: p.target.Name, labelRoot: "true"},
+			Labels: map[string]string{labelManager: manager, labelTarget: p.target.Tag(), labelRoot: "true"},
 		},
 		Type: corev1.SecretTypeOpaque,
 	}

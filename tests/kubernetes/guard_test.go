@@ -2,6 +2,8 @@ package kubernetes
 
 import (
 	"fmt"
+	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +90,52 @@ func TestTheNamespaceIsLookedAtAgainAtIssue(t *testing.T) {
 	label("team-a", "null") // between approval and issue
 	_, _, err := b.issue(b.input(role, map[string]string{"namespace": "team-a"}))
 	wantCode(t, err, "namespace")
+}
+
+// TestTheNamespaceIsLookedAtWhenAskedShownAndApproved goes through the host: a
+// label changes after the request was filed, and again after it was approved.
+func TestTheNamespaceIsLookedAtWhenAskedShownAndApproved(t *testing.T) {
+	fields := map[string]any{"generated_role_rules": podRules, "allowed_namespace_selector": "window=open"}
+	spec := contract.Spec{Role: "chosen", Fields: contract.Values(fields), Params: []string{"namespace"}}
+	tr := newTribe(t, "for-choices", spec)
+	label := func(value string) {
+		t.Helper()
+		patch := fmt.Sprintf(`{"metadata":{"labels":{"window":%s}}}`, value)
+		_, err := here.admin.CoreV1().Namespaces().Patch(t.Context(), "team-b", types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	role := map[string]any{
+		"target": tr.target, "eligible_groups": tr.eng, "approver_groups": tr.leads, "max_active": 3,
+		"params": map[string]any{"namespace": map[string]any{"pattern": "[a-z-]+", "required": true}},
+	}
+	maps.Copy(role, fields)
+	tr.write(t, "roles/chosen", role)
+	ask := map[string]any{"justification": "order 4711", "params": map[string]any{"namespace": "team-b"}}
+	const refusal = "the target refused: choose namespace"
+	tr.alice.Write(t, tr.path("request/chosen"), ask).Refused(t, http.StatusBadRequest, refusal)
+
+	label(`"open"`)
+	defer label("null")
+	asked := tr.alice.Write(t, tr.path("request/chosen"), ask).OK(t)
+	approval := tr.path("approvals/" + asked.String(t, "request_id"))
+	yes := map[string]any{"decision": "approve", "digest": asked.String(t, "digest")}
+	if problem := tr.bob.Read(t, approval).OK(t).Data["problem"]; problem != "" {
+		t.Errorf("the approver is told %q of what could be issued", problem)
+	}
+	label("null") // between request and approval
+	if problem := tr.bob.Read(t, approval).OK(t).String(t, "problem"); !strings.HasPrefix(problem, refusal) {
+		t.Errorf("the approver is told %q", problem)
+	}
+	tr.bob.Write(t, approval, yes).Refused(t, http.StatusBadRequest, refusal)
+
+	label(`"open"`)
+	tr.bob.Write(t, approval, yes).OK(t)
+	label("null") // between approval and issue
+	tr.alice.Read(t, tr.path("creds/chosen")).Refused(t, http.StatusBadRequest, refusal)
+	label(`"open"`)
+	tr.alice.Read(t, tr.path("creds/chosen")).OK(t)
 }
 
 // TestRefusalsOfTheCluster has what only a cluster can know to be wrong.

@@ -56,8 +56,8 @@ const configMapRules = `
 `
 
 // newTribe mounts the plugin with a target that acts as account, with the
-// policy that check prints for the roles.
-func newTribe(t *testing.T, account string) *tribe {
+// policy that check prints for the roles and for more.
+func newTribe(t *testing.T, account string, more ...contract.Spec) *tribe {
 	t.Helper()
 	if err := startHost(); err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func newTribe(t *testing.T, account string) *tribe {
 		t.Fatal(err)
 	}
 	kinds := kindsOfRole("auth_userpass_0")
-	specs := make([]contract.Spec, 0, len(kinds))
+	specs := more
 	for _, name := range contract.SortedKeys(kinds) {
 		specs = append(specs, contract.Spec{Role: name, Fields: kinds[name]})
 	}

@@ -40,7 +40,7 @@ lint: ## golangci-lint over all modules
 	@scripts/lint.sh
 
 .PHONY: test
-test: test-unit test-acceptance ## everything that proves it
+test: test-unit test-acceptance test-ssh test-kubernetes test-aws ## everything that proves it
 
 .PHONY: test-unit
 test-unit: ## tests of the plugin's own packages
@@ -55,6 +55,14 @@ test-acceptance: ## tests against a real host with the plugin as a process
 .PHONY: test-ssh
 test-ssh: ## SSH and X.509 certificates on a real sshd and with openssl
 	@scripts/test-ssh.sh
+
+.PHONY: test-kubernetes
+test-kubernetes: ## the Kubernetes provider against a real API server and etcd
+	@scripts/test-kubernetes.sh
+
+.PHONY: test-aws
+test-aws: ## the AWS provider against moto, and its policies before a judge
+	@scripts/test-aws.sh
 
 .PHONY: clean
 clean: ## remove what was built here (the cached host stays)

@@ -42,7 +42,7 @@ func (p *Provider) issueOwn(ctx context.Context, j *job) (contract.Issued, error
 func (p *Provider) grantOf(j *job, own bool) grant {
 	return grant{
 		credential: j.in.Credential, principal: j.names.Principal, roles: j.role.roles, own: own,
-		condition: conditionFor(j.in.Credential, j.describe(p.target.Name), j.role.condition, j.names.end()),
+		condition: conditionFor(j.in.Credential, j.describe(p.target.Tag()), j.role.condition, j.names.end()),
 	}
 }
 
@@ -53,7 +53,7 @@ func (p *Provider) ensureAccount(ctx context.Context, j *job) error {
 		return nil
 	}
 	display := "pim role " + j.in.Role
-	want := account{DisplayName: display[:min(len(display), maxDisplay)], Description: j.describe(p.target.Name)}
+	want := account{DisplayName: display[:min(len(display), maxDisplay)], Description: j.describe(p.target.Tag())}
 	id, _, _ := strings.Cut(j.names.Account, "@")
 	made, err := p.api.createAccount(ctx, p.config.project, id, want)
 	if statusOf(err) == http.StatusConflict {
@@ -89,49 +89,55 @@ func isUnready(err error) bool {
 	return false
 }
 
-// giveToken asks for the account's token. From the moment of asking, a token
-// counts as given; a refusal takes that back.
+// giveToken asks for the account's token and gives it out. That it was given
+// is on record before it is.
 func (p *Provider) giveToken(ctx context.Context, j *job) (contract.Issued, error) {
 	const op = "create access token"
-	before := j.names.Given
+	t, err := p.mintFor(ctx, j)
+	if isUnready(err) {
+		return p.notYet(j, op, err)
+	}
+	if err != nil {
+		return contract.Issued{}, failure(op, err)
+	}
+	ready, err := p.works(ctx, j, t.token)
+	if err != nil {
+		return contract.Issued{}, failure("wait for permissions", err)
+	}
+	if !ready {
+		return contract.Issued{Handle: j.handle, PollAfter: pollAfter}, nil
+	}
 	if err := j.note(func(n *names) { n.Given = true }); err != nil {
 		return contract.Issued{}, err
 	}
-	life := j.names.end().Sub(p.env.Clock.Now()).Truncate(time.Second)
+	return p.tokenAnswer(j, t), nil
+}
+
+// mintFor gets a token of the credential's account that ends with the
+// credential, and an hour from now at the latest.
+func (p *Provider) mintFor(ctx context.Context, j *job) (grantedToken, error) {
+	const op = "create access token"
+	life := min(j.names.end().Sub(p.env.Clock.Now()).Truncate(time.Second), tokenLife)
 	if life < time.Second {
-		return contract.Issued{}, refused(op, "too_late", "the access window has ended")
+		return grantedToken{}, refused(op, "too_late", "the access window has ended")
 	}
-	life = min(life, tokenLife)
 	t, err := p.api.mint(ctx, j.names.Account, nil, j.role.scopes, life, secret.String{})
-	if j.role.own() && isUnready(err) {
-		issued, late := p.notYet(j, op, err)
-		if late == nil {
-			return issued, nil
-		}
-	}
 	if err != nil {
-		if isAnswer(err) && !before {
-			if noteErr := j.note(func(n *names) { n.Given = false }); noteErr != nil {
-				return contract.Issued{}, noteErr
-			}
-		}
-		return contract.Issued{}, failure(op, err)
+		return t, err
 	}
 	// Google counts from when the call arrives there, which is later than now.
 	if t.expires.After(p.env.Clock.Now().Add(life+tolerance)) || t.token.Empty() {
-		return contract.Issued{}, refused(op, "differs", "the token that Google made is not what was asked for; it is being ended")
+		return t, refused(op, "differs", "the token that Google made is not what was asked for; it is being ended")
 	}
-	if ready, err := p.works(ctx, j, t.token); err != nil || !ready {
-		if err != nil {
-			return contract.Issued{}, failure("wait for permissions", err)
-		}
-		return contract.Issued{Handle: j.handle, PollAfter: pollAfter}, nil
-	}
-	now := p.env.Clock.Now()
+	return t, nil
+}
+
+func (p *Provider) tokenAnswer(j *job, t grantedToken) contract.Issued {
+	left := t.expires.Sub(p.env.Clock.Now())
 	return contract.Issued{Handle: j.handle, NotAfter: t.expires, Data: secret.NewMap(map[string]any{
-		"token": t.token.Reveal(), "expires_at_seconds": t.expires.Unix(), "token_ttl": int64(t.expires.Sub(now) / time.Second),
-		"service_account_email": j.names.Account, "project_id": p.config.project,
-	})}, nil
+		"token": t.token.Reveal(), "expires_at_seconds": t.expires.Unix(), "token_ttl": int64(left / time.Second),
+		"service_account_email": j.names.Account, "project_id": projectOf(j.names.Account, p.config.project),
+	})}
 }
 
 // works tells whether a new account has the permissions that the role waits

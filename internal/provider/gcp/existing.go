@@ -8,9 +8,23 @@ import (
 )
 
 // issueExistingToken gives out a token of an account that is not ours. Google
-// has no way to end it early.
+// has no way to end it early, so from the moment of asking it counts as given;
+// a refusal takes that back.
 func (p *Provider) issueExistingToken(ctx context.Context, j *job) (contract.Issued, error) {
-	return p.giveToken(ctx, j)
+	before := j.names.Given
+	if err := j.note(func(n *names) { n.Given = true }); err != nil {
+		return contract.Issued{}, err
+	}
+	t, err := p.mintFor(ctx, j)
+	if err != nil {
+		if isAnswer(err) && !before {
+			if noteErr := j.note(func(n *names) { n.Given = false }); noteErr != nil {
+				return contract.Issued{}, noteErr
+			}
+		}
+		return contract.Issued{}, failure("create access token", err)
+	}
+	return p.tokenAnswer(j, t), nil
 }
 
 // revokeExistingToken waits for the token's own end, if there may be one.

@@ -112,7 +112,7 @@ func (p *Provider) giveKey(ctx context.Context, j *job) (contract.Issued, error)
 		Data: secret.NewMap(map[string]any{
 			"private_key_data": base64.StdEncoding.EncodeToString(raw), "key_algorithm": "KEY_ALG_RSA_2048",
 			"key_type": "TYPE_GOOGLE_CREDENTIALS_FILE", "private_key_id": k.file.PrivateKeyID,
-			"service_account_email": j.names.Account, "project_id": p.config.project,
+			"service_account_email": j.names.Account, "project_id": projectOf(j.names.Account, p.config.project),
 		}),
 		Composite: map[string]secret.String{"google_credentials": secret.New(string(raw))},
 	}, nil

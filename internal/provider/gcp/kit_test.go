@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -65,6 +66,7 @@ type kit struct {
 	cloud  *fakegcp.Cloud
 	root   secret.String
 	waited atomic.Int64 // nanoseconds that the provider would have waited
+	gather func() (called func() []string)
 }
 
 func newKit(t testing.TB) *kit {
@@ -83,7 +85,8 @@ func newKit(t testing.TB) *kit {
 	k.cloud.AddAccount("engine-home", engineAccount)
 	k.cloud.AddAccount(homeProject, robot)
 	k.root = k.keyOf(t, engineAccount, "somebody's own")
-	judged(t, k.cloud)
+	k.gather = func() func() []string { return judged(t, k.cloud) }
+	k.gather()
 	return k
 }
 
@@ -235,26 +238,34 @@ func (quiet) Error(string, ...any) {}
 
 var discovery = sync.OnceValues(fakegcp.LoadDiscovery)
 
-// calledMethods gathers the methods that any test of this package called.
-var calledMethods sync.Map
-
 // judged holds every call of a test to Google's own descriptions, and every
-// answer of the fake too.
-func judged(t testing.TB, cloud *fakegcp.Cloud) {
+// answer of the fake too. It returns the methods that were called.
+func judged(t testing.TB, cloud *fakegcp.Cloud) (called func() []string) {
 	t.Helper()
 	d, err := discovery()
 	if err != nil {
 		t.Fatal(err)
 	}
+	var (
+		mu  sync.Mutex
+		ids = map[string]bool{}
+	)
 	cloud.Observe = func(s fakegcp.Seen) {
 		if slices.Contains(fakegcp.Undescribed(), s.Service) {
 			return
 		}
 		id, wrong := d.Judge(s)
-		calledMethods.Store(id, true)
+		mu.Lock()
+		ids[id] = true
+		mu.Unlock()
 		for _, w := range wrong {
 			t.Errorf("%s %s: %s", s.Method, s.Path, w)
 		}
+	}
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return contract.SortedKeys(ids)
 	}
 }
 
@@ -313,7 +324,15 @@ func (k *kit) works(t testing.TB, issued contract.Issued) bool {
 		if err != nil {
 			t.Fatal(err)
 		}
-		key, err := readKeyFile(raw, k.open(t, k.target(nil)).config.endpoints[svcOAuth])
+		var file keyFile
+		if err := json.Unmarshal(raw, &file); err != nil {
+			t.Fatal(err)
+		}
+		endpoint, err := url.Parse(strings.TrimSuffix(file.TokenURI, "/token"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := readKeyFile(raw, endpoint)
 		if err != nil {
 			t.Fatal(err)
 		}

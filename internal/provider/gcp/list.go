@@ -74,7 +74,7 @@ func (p *Provider) List(ctx context.Context, yield func(contract.Found) error) e
 // of is the entry of what carries a description of this target.
 func (s sweep) of(p *Provider, description string) (domain.CredentialID, *remains) {
 	m := described.FindStringSubmatch(description)
-	if m == nil || m[1] != p.target.Name || !domain.ValidID(m[2]) {
+	if m == nil || m[1] != p.target.Tag() || !domain.ValidID(m[2]) {
 		return "", nil
 	}
 	if s[m[2]] == nil {

@@ -183,7 +183,8 @@ func (s *tokenSource) get(ctx context.Context, c *client, anew bool) (secret.Str
 	if !anew && !have.token.Empty() && c.env.Clock.Now().Before(have.expires.Add(-refreshBefore)) {
 		return have.token, nil
 	}
-	fresh, err := c.login(ctx)
+	// The login is the engine's own, whatever it was needed for first.
+	fresh, err := c.login(context.WithValue(ctx, agentKey{}, agent))
 	if err != nil {
 		return secret.String{}, failure("log in", err)
 	}

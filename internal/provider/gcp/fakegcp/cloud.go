@@ -49,6 +49,7 @@ type Cloud struct {
 	tokens   map[string]*token   // by value
 	roles    map[string][]string // permissions of roles
 	subjects map[string]string   // federated subject token to principal
+	engines  map[string]bool     // accounts that have the engine's permissions
 	machine  string              // address of the machine's own account
 	faults   faults
 	watchers map[int]func(after bool)
@@ -73,7 +74,7 @@ func New(clk clock.Clock) *Cloud {
 	return &Cloud{
 		clk: clk, projects: map[string]*Project{}, folders: map[string]string{}, accounts: map[string]*Account{},
 		policies: map[string]*policy{}, tokens: map[string]*token{}, subjects: map[string]string{},
-		watchers: map[int]func(bool){}, writes: map[string]int{}, faults: faults{denied: map[string]bool{}},
+		watchers: map[int]func(bool){}, engines: map[string]bool{}, writes: map[string]int{}, faults: faults{denied: map[string]bool{}},
 		roles: map[string][]string{
 			"roles/viewer":                           {"resourcemanager.projects.get", "storage.buckets.list"},
 			"roles/compute.viewer":                   {"compute.instances.list", "compute.instances.get"},

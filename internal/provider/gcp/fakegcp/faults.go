@@ -48,6 +48,13 @@ func (c *Cloud) Pending() int {
 	return n
 }
 
+// Forget drops the planned faults that have not happened yet.
+func (c *Cloud) Forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.faults.planned = nil
+}
+
 // Deny takes a permission away from the engine.
 func (c *Cloud) Deny(permission string) {
 	c.mu.Lock()

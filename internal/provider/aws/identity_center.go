@@ -142,7 +142,7 @@ func (p *Provider) unassigned(ctx context.Context, a assignment) error {
 	state, err := center.Unassign(ctx, a)
 	switch familyOf(err) {
 	case absent:
-		return p.appears(ctx, a, false)
+		return p.staysAbsent(ctx, a)
 	case contended:
 		return failed("unassign", err)
 	case unknown, taken, full, throttled, denied, login, refused, unavailable:
@@ -159,6 +159,25 @@ func (p *Provider) unassigned(ctx context.Context, a assignment) error {
 		return &contract.Error{Op: "unassign", Code: "unassignment_failed", Public: "Identity Center failed to delete the assignment"}
 	}
 	return p.appears(ctx, a, false)
+}
+
+// staysAbsent waits until an assignment is not there, and for a while longer: a
+// call that was given up may still be on its way.
+func (p *Provider) staysAbsent(ctx context.Context, a assignment) error {
+	if err := p.appears(ctx, a, false); err != nil {
+		return err
+	}
+	if err := p.denier.wait(ctx, p.pace.settle); err != nil {
+		return err
+	}
+	there, err := p.cloud.Center.ListAssigned(ctx, a)
+	if err != nil {
+		return failed("list assignments", err)
+	}
+	if slices.Contains(there, a.User) {
+		return p.unassigned(ctx, a)
+	}
+	return nil
 }
 
 // ResolvePrincipal implements contract.PrincipalResolver: the requester's own

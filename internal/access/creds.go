@@ -40,6 +40,9 @@ func (a *Access) Creds(ctx context.Context, c Caller, roleName string, ask Creds
 	if err != nil {
 		return nil, err
 	}
+	if err := checkSaid(ask.Ask); err != nil {
+		return nil, err
+	}
 	if role.AutoApprove && ask.RequestID == "" {
 		// Here a read is a request: it must name its parameters, and gets no
 		// grant that has others.
@@ -67,6 +70,15 @@ func (a *Access) Creds(ctx context.Context, c Caller, roleName string, ask Creds
 		found.request = r
 	}
 	return nil, a.noGrant(role, found)
+}
+
+// checkSaid refuses texts that could never be part of a request, even where a
+// grant makes them needless.
+func checkSaid(ask Ask) error {
+	var p fault.Problems
+	checkFree(&p, "justification", ask.Justification, domain.MaxJustification, false, "")
+	checkFree(&p, "ticket", ask.Ticket, domain.MaxTicket, false, "")
+	return p.Err()
 }
 
 // outlasts tells whether a grant of a role that approves by itself may take

@@ -59,8 +59,8 @@ var errPattern = errors.New("not a valid RE2 pattern")
 // CompilePattern compiles a pattern of a role. It is RE2, at most MaxPattern
 // bytes, and anchored at both ends by us.
 func CompilePattern(p string) (*regexp.Regexp, error) {
-	if len(p) > MaxPattern {
-		return nil, fmt.Errorf("longer than %d bytes", MaxPattern)
+	if why := CheckText(p, MaxPattern); why != "" {
+		return nil, errors.New(why)
 	}
 	// Alone first: "a)|(b" is valid only inside our brackets, and leaves them.
 	if _, err := regexp.Compile(p); err != nil {

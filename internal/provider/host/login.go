@@ -166,6 +166,9 @@ func usableLogin(kind string, uses int) error {
 	if kind == "batch" {
 		return refuse("log in", "batch_login", "the login yields batch tokens, which cannot make tokens; it must yield service tokens")
 	}
+	if kind != "service" {
+		return refuse("log in", "no_token", "the host does not say that the login yields a service token")
+	}
 	if uses != 0 {
 		return refuse("log in", "limited_login", "the login yields tokens with a limited number of uses, which cannot make tokens")
 	}

@@ -1,0 +1,320 @@
+package aws
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
+)
+
+// onHost starts the host when the first test needs it.
+var onHost = sync.OnceValue(func() error {
+	var err error
+	bench.host, err = harness.Start(harness.Options{})
+	return err
+})
+
+// office is a mount with an AWS account of its own as its target, alice who is
+// eligible, and bob who approves.
+type office struct {
+	*cloud
+	pim         *harness.Mount
+	alice, bob  *harness.Person
+	eng, leads  string
+	aliceSource string // where alice's own user is named
+}
+
+// reaperTick is how often the reaper looks in these tests.
+const reaperTick = time.Second
+
+// endBound is how long an end may take: two ticks, and a batch of revocations
+// with its second look.
+const endBound = 60 * time.Second
+
+func newOffice(t *testing.T, variant harness.Variant) *office {
+	t.Helper()
+	if err := onHost(); err != nil {
+		t.Fatal(err)
+	}
+	host := bench.host
+	o := &office{cloud: newCloud(t, clock.System{}.Now).withCenter(t), pim: host.Mount(t, harness.Plugin{Variant: variant})}
+	person := o.pim.PersonPolicy(t)
+	o.alice, o.bob = host.Person(t, "alice", person), host.Person(t, "bob", person)
+	o.eng, o.leads = host.Group(t, "eng", o.alice).Name, host.Group(t, "leads", o.bob).Name
+	o.write(t, "config", args{"reap_interval": int(reaperTick / time.Second), "issue_rate": 10000})
+	fields := args{"type": "aws", "access_key": o.key, "secret_key": o.sec}
+	maps.Copy(fields, o.fields())
+	o.write(t, "targets/prod", fields)
+	return o
+}
+
+func (o *office) path(below string) string { return o.pim.Path + "/" + below }
+
+func (o *office) write(t *testing.T, path string, data args) harness.Answer {
+	t.Helper()
+	return bench.host.Root().Write(t, o.path(path), data).OK(t)
+}
+
+// entitle writes a role that alice may ask for and bob approves.
+func (o *office) entitle(t *testing.T, name string, fields args) {
+	t.Helper()
+	all := args{"target": "prod", "eligible_groups": o.eng, "approver_groups": o.leads, "ttl": "30m"}
+	maps.Copy(all, fields)
+	o.write(t, "roles/"+name, all)
+}
+
+// auto writes a role that approves by itself.
+func (o *office) auto(t *testing.T, name string, fields args) {
+	t.Helper()
+	all := args{
+		"target": "prod", "eligible_groups": o.eng, "auto_approve": true, "require_justification": false, "ttl": "8h", "lease_ttl": "30m",
+		"max_active": 100, "max_credentials": 32,
+	}
+	maps.Copy(all, fields)
+	o.write(t, "roles/"+name, all)
+}
+
+// granted has alice ask and bob approve.
+func (o *office) granted(t *testing.T, role string) (id string) {
+	t.Helper()
+	id = o.alice.Write(t, o.path("request/"+role), args{"justification": "order 4711 is stuck"}).OK(t).String(t, "request_id")
+	digest := o.bob.Read(t, o.path("approvals/"+id)).OK(t).String(t, "digest")
+	o.bob.Write(t, o.path("approvals/"+id), args{"decision": "approve", "digest": digest}).OK(t)
+	return id
+}
+
+// ready reads a credential, again while it is being prepared.
+func (o *office) ready(t *testing.T, role string) harness.Answer {
+	t.Helper()
+	var creds harness.Answer
+	poll.Until(t, startBound, func() error {
+		creds = o.alice.Read(t, o.path("creds/"+role+"?compose=true"))
+		if creds.Status == http.StatusBadRequest && strings.Contains(string(creds.Body), "credential preparing") {
+			return fmt.Errorf("%s", creds.Body)
+		}
+		return nil
+	})
+	return creds.OK(t)
+}
+
+// usable tells whether an answered credential works, as the judge and the
+// second client see it.
+func (o *office) usable(t *testing.T, creds harness.Answer) bool {
+	t.Helper()
+	now := clock.System{}.Now()
+	if name, ok := creds.Data["username"].(string); ok {
+		return o.userCan(t, name, tryAction, tryResource, now)
+	}
+	for _, s := range o.gate.sessions(t) {
+		if s.AccessKey == creds.Data["access_key"] && s.Federated == "" {
+			return o.can(t, s, tryAction, tryResource, now)
+		}
+	}
+	t.Fatal("the credential is of no session that was asked for")
+	return false
+}
+
+func (o *office) ends(t *testing.T, creds harness.Answer) {
+	t.Helper()
+	began := clock.System{}.Now()
+	poll.Until(t, endBound, func() error {
+		if o.usable(t, creds) {
+			return fmt.Errorf("it still works")
+		}
+		return nil
+	})
+	t.Logf("MEASURED denied at moto %.1f s after it was ended", clock.System{}.Now().Sub(began).Seconds())
+}
+
+func TestRoleSessionsThroughTheHost(t *testing.T) {
+	o := newOffice(t, harness.Race)
+	root := bench.host.Root()
+	for name, end := range map[string]func(t *testing.T, id string, creds harness.Answer){
+		"its lease is revoked": func(t *testing.T, _ string, creds harness.Answer) {
+			t.Helper()
+			root.Write(t, "sys/leases/revoke", args{"lease_id": creds.LeaseID, "sync": true}).OK(t)
+		},
+		"bob ends it": func(t *testing.T, id string, _ harness.Answer) {
+			t.Helper()
+			o.bob.Write(t, o.path("grants/"+id+"/revoke"), args{"reason": "order 4711 is through"}).OK(t)
+		},
+		"the kill switch is pulled": func(t *testing.T, _ string, _ harness.Answer) {
+			t.Helper()
+			o.write(t, "revoke", args{"target": "prod", "reason": "a laptop was stolen", "hold": 0})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o.entitle(t, "prod-admin", args{"role_arns": o.role(prodRole), "max_active": 10})
+			id := o.granted(t, "prod-admin")
+			creds := o.alice.Read(t, o.path("creds/prod-admin?compose=true&request_id="+id)).OK(t)
+			if creds.Data["pim_revocation"] != "propagating" || !o.usable(t, creds) {
+				t.Fatalf("class %v, usable %v", creds.Data["pim_revocation"], o.usable(t, creds))
+			}
+			var process struct{ SecretAccessKey, SessionToken string }
+			if err := json.Unmarshal([]byte(creds.String(t, "aws_credential_process")), &process); err != nil || process.SecretAccessKey != creds.Data["secret_key"] {
+				t.Errorf("credential_process: %v", err)
+			}
+			s := o.gate.sessions(t)[len(o.gate.sessions(t))-1]
+			if !strings.HasSuffix(s.Name, "-"+id) {
+				t.Errorf("the session %q does not name the request %s", s.Name, id)
+			}
+			end(t, id, creds)
+			o.ends(t, creds)
+			o.alice.Delete(t, o.path("requests/"+id))
+		})
+	}
+}
+
+func TestUsersThroughTheHost(t *testing.T) {
+	o := newOffice(t, harness.Race)
+	o.entitle(t, "prod-user", args{"credential_type": "iam_user", "policy_document": allowAll, "iam_groups": "admins"})
+	id := o.granted(t, "prod-user")
+	creds := o.ready(t, "prod-user")
+	if !o.usable(t, creds) {
+		t.Fatal("it does not work")
+	}
+	o.bob.Write(t, o.path("grants/"+id+"/revoke"), args{"reason": "done"}).OK(t)
+	o.ends(t, creds)
+	poll.Until(t, endBound, func() error {
+		if left := o.ourUsers(t); len(left) > 0 {
+			return fmt.Errorf("left: %v", left)
+		}
+		return nil
+	})
+}
+
+// Overlapping windows of one person on one permission set: only the last one
+// to go takes the assignment away.
+func TestAssignmentsThroughTheHost(t *testing.T) {
+	o := newOffice(t, harness.Race)
+	mount, ok := bench.host.Root().Read(t, "sys/auth").OK(t).Data["userpass/"].(map[string]any)
+	if !ok {
+		t.Fatal("there is no userpass")
+	}
+	accessor := fmt.Sprint(mount["accessor"])
+	// alice logs in under a name of the test's own; that is her user name at AWS.
+	var made struct{ UserID string }
+	var instances struct {
+		Instances []struct{ IdentityStoreID string }
+	}
+	call(t, o.account, "sso-admin", "list_instances", args{}, &instances)
+	call(t, o.account, "identitystore", "create_user", args{
+		"IdentityStoreId": instances.Instances[0].IdentityStoreID, "UserName": o.alice.Login, "DisplayName": "alice",
+		"Name": args{"GivenName": "a", "FamilyName": "b"},
+	}, &made)
+	for _, name := range []string{"first", "second"} {
+		o.entitle(t, name, args{
+			"permission_set_arn": o.set, "account_id": o.account, "principal_source": "alias:" + accessor,
+		})
+	}
+	ids := map[string]string{}
+	for _, name := range []string{"first", "second"} {
+		ids[name] = o.granted(t, name)
+		creds := o.ready(t, name)
+		if creds.Data["pim_revocation"] != "expiry_only" || creds.Data["principal"] != made.UserID {
+			t.Errorf("%s: class %v, principal %v", name, creds.Data["pim_revocation"], creds.Data["principal"])
+		}
+	}
+	if list := o.assigned(t); !slices.Equal(list, []string{made.UserID}) {
+		t.Fatalf("assigned: %v", list)
+	}
+	o.bob.Write(t, o.path("grants/"+ids["first"]+"/revoke"), args{"reason": "done"}).OK(t)
+	poll.Throughout(t, 3*reaperTick, func() error {
+		if list := o.assigned(t); len(list) != 1 {
+			return fmt.Errorf("assigned: %v", list)
+		}
+		return nil
+	})
+	o.bob.Write(t, o.path("grants/"+ids["second"]+"/revoke"), args{"reason": "done"}).OK(t)
+	poll.Until(t, endBound, func() error {
+		if list := o.assigned(t); len(list) != 0 {
+			return fmt.Errorf("assigned: %v", list)
+		}
+		return nil
+	})
+}
+
+func TestRotationAndCheckThroughTheHost(t *testing.T) {
+	o := newOffice(t, harness.Race)
+	o.entitle(t, "prod-admin", args{"role_arns": o.role(prodRole)})
+	check := bench.host.Root().Read(t, o.path("targets/prod/check")).OK(t)
+	if !strings.Contains(string(check.Body), "sts:SetSourceIdentity") || !strings.Contains(string(check.Body), ":user/pim") {
+		t.Errorf("check: %s", check.Body)
+	}
+	o.write(t, "targets/prod/rotate-root", nil)
+	var keys struct {
+		AccessKeyMetadata []struct{ AccessKeyID string }
+	}
+	call(t, o.account, "iam", "list_access_keys", args{"UserName": "pim"}, &keys)
+	if len(keys.AccessKeyMetadata) != 1 || keys.AccessKeyMetadata[0].AccessKeyID == o.key {
+		t.Errorf("keys %v, the old one was %s", keys.AccessKeyMetadata, o.key)
+	}
+	id := o.granted(t, "prod-admin")
+	creds := o.alice.Read(t, o.path("creds/prod-admin")).OK(t)
+	o.bob.Write(t, o.path("grants/"+id+"/revoke"), args{"reason": "done"}).OK(t)
+	o.ends(t, creds)
+}
+
+func TestBadInputIsRefusedByTheHost(t *testing.T) {
+	o := newOffice(t, harness.Race)
+	target := func(more args) args {
+		all := args{"type": "aws", "access_key": o.key, "secret_key": "canary-of-a-secret-key"}
+		maps.Copy(all, o.fields())
+		maps.Copy(all, more)
+		return all
+	}
+	role := func(more args) args {
+		all := args{"target": "prod", "eligible_groups": o.eng, "approver_groups": o.leads}
+		maps.Copy(all, more)
+		return all
+	}
+	for _, row := range []struct {
+		name, path string
+		data       args
+		status     int
+	}{
+		{"a target with a key that is none", "targets/x", target(args{"access_key": "x"}), 400},
+		{"a target of the process's own identity", "targets/x", args{"type": "aws", "root_credential": "instance"}, 400},
+		{"a target with a file and no root for files", "targets/x", args{"type": "aws", "root_credential": "web_identity", "web_identity_token_file": "x"}, 400},
+		{"a target over plain HTTP", "targets/x", target(args{"sts_endpoint": "http://192.0.2.1"}), 400},
+		{"a target that nobody answers for", "targets/x", target(args{"sts_endpoint": "https://127.0.0.1:1"}), 502},
+		{"a role of nothing", "roles/x", role(nil), 400},
+		{"a role of another account", "roles/x", role(args{"role_arns": "arn:aws:iam::999999999999:role/x"}), 400},
+		{"a role that does not exist", "roles/x", role(args{"role_arns": o.role("gone")}), 400},
+		{"a role with a policy that is none", "roles/x", role(args{"role_arns": o.role(prodRole), "policy_document": "{"}), 400},
+		{"a role of two kinds", "roles/x", role(args{"role_arns": o.role(prodRole), "iam_groups": "admins"}), 400},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			answer := bench.host.Root().Write(t, o.path(row.path), row.data)
+			if answer.Status != row.status {
+				t.Errorf("got %d %s", answer.Status, answer.Body)
+			}
+			if strings.Contains(string(answer.Body), "canary-of-a-secret-key") || strings.Contains(string(answer.Body), upstreamWords) {
+				t.Errorf("it says too much: %s", answer.Body)
+			}
+		})
+	}
+}
+
+// A throttled issue is 502 with AWS's code and leaves nothing.
+func TestAThrottledIssueThroughTheHost(t *testing.T) {
+	o := newOffice(t, harness.Race)
+	o.auto(t, "prod-admin", args{"role_arns": o.role(prodRole)})
+	o.gate.fail("AssumeRole", fault{status: http.StatusBadRequest, code: "Throttling"})
+	answer := o.alice.Read(t, o.path("creds/prod-admin"))
+	if answer.Status != http.StatusBadGateway || !strings.Contains(string(answer.Body), "Throttling") || strings.Contains(string(answer.Body), upstreamWords) {
+		t.Fatalf("%d %s", answer.Status, answer.Body)
+	}
+	if n := o.gate.calls("PutRolePolicy"); n != 0 {
+		t.Errorf("%d denies for a session that never was", n)
+	}
+}

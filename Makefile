@@ -64,6 +64,10 @@ test-kubernetes: ## the Kubernetes provider against a real API server and etcd
 test-aws: ## the AWS provider against moto, and its policies before a judge
 	@scripts/test-aws.sh
 
+.PHONY: docs
+docs: ## docs/api.md, from the OpenAPI document of the running plugin
+	@scripts/docs.sh
+
 .PHONY: clean
 clean: ## remove what was built here (the cached host stays)
 	rm -rf bin dist

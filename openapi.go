@@ -56,6 +56,7 @@ func (h *handler) describe(doc *framework.OASDocument) {
 
 // describe corrects what the document says of one operation.
 func (r *route) describe(o op, listed *framework.OASOperation, schemas map[string]*framework.OASSchema) {
+	listed.Description = r.description
 	listed.Parameters = slices.DeleteFunc(listed.Parameters, func(p framework.OASParameter) bool {
 		f, declared := r.declared[p.Name]
 		return p.In == "query" && declared && !o.takesField(f)

@@ -66,7 +66,7 @@ func (b *backend) readEligible(ctx context.Context, c *call) (*answer, error) {
 	}
 	data := map[string]any{
 		"role": v.Role.Name, "description": domain.Printable(v.Role.Description), "owner": domain.Printable(v.Role.Owner),
-		"yields": strings.TrimSpace(v.Yields + " of a " + v.Provider + " target"), "needs": v.Needs,
+		"yields": strings.TrimSpace(v.Yields + " of a " + v.Provider + " target"), "needs": orEmpty(v.Needs),
 		"approvals": approvals, "approved_by": v.WaitingFor,
 		"ttl": int(v.Role.TTL), "max_ttl": int(v.Role.MaxTTL), "auto_approve": v.Role.AutoApprove, "command": v.Command,
 	}

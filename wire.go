@@ -82,7 +82,7 @@ func requestData(v access.RequestView) map[string]any {
 	data := map[string]any{
 		"request_id": string(r.ID), "role": r.Role, "target": r.Target, "state": string(v.State),
 		"who": domain.Printable(r.Requester.Name), "why": domain.Printable(r.Justification), "ticket": domain.Printable(r.Ticket),
-		"params": v.Params, "ttl": int(r.TTL), "granted_ttl": int(r.Granted), "start_time": stampOf(r.StartTime),
+		"params": orEmptyMap(v.Params), "ttl": int(r.TTL), "granted_ttl": int(r.Granted), "start_time": stampOf(r.StartTime),
 		"requested_at": stampOf(r.Times.Requested), "expires_at": stampOf(r.ExpiresAt),
 		"window_starts_at": stampOf(r.WindowStart), "window_ends_at": stampOf(r.WindowEnd),
 		"have": v.Have, "need": v.Need, "waiting_for": v.WaitingFor, "principal": domain.Printable(r.Principal),
@@ -203,7 +203,7 @@ func approvalData(v access.RequestView, now time.Time) map[string]any {
 	data := map[string]any{
 		"request_id": string(r.ID), "who": domain.Printable(r.Requester.Name), "what": what(v), "why": why,
 		"for_how_long": int(ttl), "until": stampOf(until), "have": v.Have, "need": v.Need, "revocation": revocation,
-		"digest": r.Digest, "state": string(v.State), "problem": v.Problem, "role": r.Role, "ticket": domain.Printable(r.Ticket), "params": v.Params,
+		"digest": r.Digest, "state": string(v.State), "problem": v.Problem, "role": r.Role, "ticket": domain.Printable(r.Ticket), "params": orEmptyMap(v.Params),
 		"principal": domain.Printable(r.Principal), "start_time": stampOf(r.StartTime), "expires_at": stampOf(r.ExpiresAt),
 		"decisions": decisionSentences(r.Decisions), "history": historySentences(r.History),
 		"pim_history_head": r.History.Head, "next": v.Next,

@@ -76,6 +76,7 @@ func (a Actor) must(t testing.TB, method, path string, body any) Answer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.host.asDeclared(t, method, path, answer)
 	return answer
 }
 

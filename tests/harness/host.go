@@ -50,6 +50,8 @@ type site struct {
 	mu   sync.Mutex
 	sums map[Variant]string // what is in plugins → its sha256
 	auth map[string]string  // path of an enabled auth method → its accessor
+
+	contracts sync.Map // path of a mount of the plugin → its API, an *openapi.Document
 }
 
 // Main starts a host, stores it in *host, runs the tests and stops it. It

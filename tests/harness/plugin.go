@@ -46,6 +46,7 @@ func (h *Host) Mount(t testing.TB, p Plugin) *Mount {
 			t.Errorf("unmounting: %v", err)
 		}
 	})
+	m.declare(t)
 	return m
 }
 

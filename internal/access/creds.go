@@ -40,17 +40,8 @@ func (a *Access) Creds(ctx context.Context, c Caller, roleName string, ask Creds
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSaid(ask.Ask); err != nil {
+	if err := checkRead(role, &ask); err != nil {
 		return nil, err
-	}
-	if role.AutoApprove && ask.RequestID == "" {
-		// Here a read is a request: it must name its parameters, and gets no
-		// grant that has others.
-		var p fault.Problems
-		ask.Params = checkParams(&p, role, ask.Params)
-		if err := p.Err(); err != nil {
-			return nil, err
-		}
 	}
 	found, err := a.find(ctx, who, role, ask)
 	if err != nil {
@@ -70,6 +61,21 @@ func (a *Access) Creds(ctx context.Context, c Caller, roleName string, ask Creds
 		found.request = r
 	}
 	return nil, a.noGrant(role, found)
+}
+
+// checkRead validates what a read says. At a role that approves by itself a
+// read is a request: it must name its parameters, and gets no grant that has
+// others.
+func checkRead(role domain.Role, ask *CredsAsk) error {
+	if err := checkSaid(ask.Ask); err != nil {
+		return err
+	}
+	if !role.AutoApprove || ask.RequestID != "" {
+		return nil
+	}
+	var p fault.Problems
+	ask.Params = checkParams(&p, role, ask.Params)
+	return p.Err()
 }
 
 // checkSaid refuses texts that could never be part of a request, even where a
@@ -142,17 +148,10 @@ func (a *Access) find(ctx context.Context, who actor, role domain.Role, ask Cred
 			continue
 		}
 		f.count(e, now)
-		if e.Closed != "" || e.NoBar && e.Until.Sub(now) < fullLease(role) && !a.keeps(e.ID) {
-			continue // closed, or it would take no new issue: not worth a read
+		if !a.worthReading(e, role, ask, now) {
+			continue
 		}
-		if role.AutoApprove && e.Params != domain.ParamsHash(ask.Params) {
-			continue // another run's
-		}
-		r, err := a.store.OpenRequest(ctx, e.ID)
-		if err == nil && r == nil {
-			// Archived since the person's record was read, or never written.
-			r, err = a.store.Request(ctx, e.ID)
-		}
+		r, err := a.openOrArchived(ctx, e.ID)
 		if err != nil {
 			return f, err
 		}
@@ -162,6 +161,29 @@ func (a *Access) find(ctx context.Context, who actor, role domain.Role, ask Cred
 	}
 	f.grant, err = choose(grants, ask.Params, role.AutoApprove)
 	return f, err
+}
+
+// worthReading tells whether a request may yield something, by its entry alone.
+func (a *Access) worthReading(e domain.PersonEntry, role domain.Role, ask CredsAsk, now time.Time) bool {
+	switch {
+	case e.Closed != "":
+		return false
+	case e.NoBar && e.Until.Sub(now) < fullLease(role) && !a.keeps(e.ID):
+		return false // it would take no new issue
+	case role.AutoApprove && e.Params != domain.ParamsHash(ask.Params):
+		return false // another run's
+	}
+	return true
+}
+
+// openOrArchived reads a request in one read when it is open. It may have been
+// archived since the person's record was read, or never written.
+func (a *Access) openOrArchived(ctx context.Context, id domain.RequestID) (*domain.Request, error) {
+	r, err := a.store.OpenRequest(ctx, id)
+	if err != nil || r != nil {
+		return r, err
+	}
+	return a.store.Request(ctx, id)
 }
 
 // count takes note of an entry without reading its request.

@@ -292,18 +292,9 @@ func checkParams(p *fault.Problems, role domain.Role, given map[string]string) m
 		if !ok || value == "" {
 			value = decl.Default
 		}
-		field := "params." + name
-		switch {
-		case value == "" && decl.Required:
-			p.Add(field, "is required by the role")
-		case value == "":
-		case domain.CheckText(value, domain.MaxParam) != "":
-			p.Add(field, domain.CheckText(value, domain.MaxParam))
-		case !paramAllowed(decl, value) && decl.Pattern != "":
-			p.Add(field, "does not match the role's pattern")
-		case !paramAllowed(decl, value):
-			p.Add(field, "is not among the allowed values")
-		default:
+		if why := paramProblem(decl, value); why != "" {
+			p.Add("params."+name, why)
+		} else if value != "" {
 			out[name] = value
 		}
 	}
@@ -311,6 +302,23 @@ func checkParams(p *fault.Problems, role domain.Role, given map[string]string) m
 		return nil
 	}
 	return out
+}
+
+// paramProblem says what is wrong with a parameter's value, or "".
+func paramProblem(decl domain.Param, value string) string {
+	switch {
+	case value == "" && decl.Required:
+		return "is required by the role"
+	case value == "":
+		return ""
+	case domain.CheckText(value, domain.MaxParam) != "":
+		return domain.CheckText(value, domain.MaxParam)
+	case !paramAllowed(decl, value) && decl.Pattern != "":
+		return "does not match the role's pattern"
+	case !paramAllowed(decl, value):
+		return "is not among the allowed values"
+	}
+	return ""
 }
 
 func paramAllowed(decl domain.Param, value string) bool {

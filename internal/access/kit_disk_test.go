@@ -44,6 +44,13 @@ func (d *disk) value(key string) []byte {
 	return slices.Clone(d.data[key])
 }
 
+// drop loses a value.
+func (d *disk) drop(key string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.data, key)
+}
+
 // copied is a snapshot, as a restore would bring it back.
 func (d *disk) copied() *disk {
 	d.mu.Lock()

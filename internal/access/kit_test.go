@@ -128,6 +128,7 @@ type mount struct {
 	step   func(string)
 
 	dangling bool // entries that name nothing are in order for now
+	list     *contract.RevocationList
 }
 
 // bare is a mount on which nothing has been written yet.
@@ -155,9 +156,11 @@ func newMount(t *testing.T) *mount {
 func (m *mount) boot() {
 	m.Helper()
 	m.s = &session{d: m.disk}
+	descriptor := mortal(m.world.Descriptor(), m.s)
+	descriptor.List = m.list
 	a, err := access.New(access.Options{
 		Store: store.New(m.s), Directory: m.people, Host: m.host, Log: m.log, Mount: "mount-uuid", Step: m.step,
-		Descriptors: []contract.Descriptor{mortal(m.world.Descriptor(), m.s)},
+		Descriptors: []contract.Descriptor{descriptor},
 		Env:         contract.Env{Clock: m.clk, Log: m.log, AllowLocal: true},
 	})
 	m.must(err)

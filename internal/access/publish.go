@@ -146,9 +146,9 @@ func (p *publications) rebuild(l *domain.RevocationList, how *contract.Revocatio
 	if l.Number > 0 && content == l.Content {
 		return false, nil
 	}
-	// At least the time: so the number grows even when the record before this
-	// one was lost with a restored snapshot.
-	l.Number = max(l.Number+1, uint64(max(now.Unix(), 1)))
+	// At least the time in milliseconds: so the number grows even when the record
+	// before this one was lost with a restored snapshot.
+	l.Number = max(l.Number+1, uint64(max(p.a.now().UnixMilli(), 1)))
 	if l.Body, err = how.Render(handles, l.Number, now); err != nil {
 		return false, err
 	}

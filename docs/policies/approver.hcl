@@ -1,0 +1,19 @@
+# People who decide. On what, the roles say; nobody decides on their own request.
+path "pim/approvals/*" {
+  capabilities = ["read", "update", "list"]
+}
+path "pim/requests/+" {
+  capabilities = ["read"]
+}
+path "pim/requests/+/wait" {
+  capabilities = ["read"]
+}
+path "pim/grants/+" {
+  capabilities = ["read"]
+}
+path "pim/grants/+/revoke" {
+  capabilities = ["update"]
+}
+path "pim/ssh/*" {
+  capabilities = ["read"]
+}

@@ -1,0 +1,25 @@
+# Reads everything, changes nothing, and gets no credential.
+path "pim/audit/*" {
+  capabilities = ["read", "list"]
+}
+path "pim/config" {
+  capabilities = ["read"]
+}
+path "pim/targets/*" {
+  capabilities = ["read", "list"]
+}
+path "pim/roles/*" {
+  capabilities = ["read", "list"]
+}
+path "pim/holds/*" {
+  capabilities = ["read", "list"]
+}
+path "pim/revoke/*" {
+  capabilities = ["read"]
+}
+path "pim/tidy-status" {
+  capabilities = ["read"]
+}
+path "pim/ssh/*" {
+  capabilities = ["read"]
+}

@@ -1,0 +1,26 @@
+# Runs the engine: settings, targets with their root credentials, roles, upkeep, and
+# the start afresh after a restore. Sees no requests, and cannot decide on any.
+path "pim/config" {
+  capabilities = ["read", "update"]
+}
+path "pim/targets/*" {
+  capabilities = ["read", "update", "delete", "list"]
+}
+path "pim/roles/*" {
+  capabilities = ["read", "update", "delete", "list"]
+}
+path "pim/tidy" {
+  capabilities = ["update"]
+}
+path "pim/tidy-status" {
+  capabilities = ["read"]
+}
+path "pim/rotate-epoch" {
+  capabilities = ["update"]
+}
+path "pim/holds/*" {
+  capabilities = ["read", "list"]
+}
+path "pim/ssh/*" {
+  capabilities = ["read"]
+}

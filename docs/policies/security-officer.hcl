@@ -1,0 +1,33 @@
+# Stops things: pulls the kill switch, sets and lifts holds, and sees everything that
+# helps to decide about that. Configures nothing and gets no credential.
+path "pim/revoke" {
+  capabilities = ["update"]
+}
+path "pim/revoke/*" {
+  capabilities = ["read"]
+}
+# The host looks for pim/holds/ under pim/holds first, so list stands here too.
+path "pim/holds" {
+  capabilities = ["update", "list"]
+}
+path "pim/holds/*" {
+  capabilities = ["read", "update", "delete", "list"]
+}
+path "pim/audit/*" {
+  capabilities = ["read", "list"]
+}
+path "pim/config" {
+  capabilities = ["read"]
+}
+path "pim/targets/" {
+  capabilities = ["list"]
+}
+path "pim/targets/+" {
+  capabilities = ["read"]
+}
+path "pim/roles/*" {
+  capabilities = ["read", "list"]
+}
+path "pim/ssh/*" {
+  capabilities = ["read"]
+}

@@ -185,7 +185,7 @@ func beginSSH(in contract.Input, role contract.Values, asking bool, d *handleDat
 	}
 	if asking {
 		next.Asked++
-		next.Until = max(next.Until, in.NotAfter.Unix())
+		next.Window = max(next.Window, in.NotAfter.Unix())
 	}
 	d.SSH = &next
 	return nil

@@ -23,7 +23,8 @@ type sshData struct {
 	Asked   int       `json:"asked,omitempty"`   // signatures that were asked for
 	Serials []uint64  `json:"serials,omitempty"` // of those that came back, signed by CA
 	Foreign []foreign `json:"foreign,omitempty"` // those signed by another CA
-	Until   int64     `json:"until,omitempty"`   // end of the last certificate, Unix seconds
+	Until   int64     `json:"until,omitempty"`   // latest end of those that came back, Unix seconds
+	Window  int64     `json:"window,omitempty"`  // latest end of any other, Unix seconds
 	Listed  bool      `json:"listed,omitempty"`  // ended before its time
 }
 
@@ -59,8 +60,16 @@ func endSSH(ctx context.Context, p *Provider, d handleData) error {
 	if d.SSH == nil || d.SSH.Asked == 0 || d.SSH.Listed {
 		return nil
 	}
-	_, err := p.awaitEnd(ctx, d.SSH.Until)
+	_, err := p.awaitEnd(ctx, d.SSH.end())
 	return err
+}
+
+// end is when the last certificate has expired, in Unix seconds.
+func (s *sshData) end() int64 {
+	if s.unknown() {
+		return max(s.Until, s.Window)
+	}
+	return s.Until
 }
 
 // restSSH keeps a certificate that was ended before its time on the list until
@@ -70,7 +79,7 @@ func restSSH(d handleData, now time.Time) (handleData, time.Time) {
 		return d, time.Time{}
 	}
 	left := *d.SSH
-	if end := time.Unix(left.Until, 0); !left.Listed && !now.Before(end) {
+	if end := time.Unix(left.end(), 0); !left.Listed && !now.Before(end) {
 		return d, time.Time{}
 	}
 	left.Listed = true
@@ -83,7 +92,7 @@ func restSSH(d handleData, now time.Time) (handleData, time.Time) {
 
 // needed is how long the certificate belongs on the list.
 func (s *sshData) needed() time.Time {
-	end := time.Unix(s.Until, 0).UTC()
+	end := time.Unix(s.end(), 0).UTC()
 	if s.Listed {
 		return end.Add(listedAfterEnd)
 	}

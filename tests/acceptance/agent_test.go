@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -62,9 +63,7 @@ func newAgents(t *testing.T, v *vaultScene, role, query string, fields map[strin
 		"ACCESSOR": accessorOf(t, "approle/"), "ROLE_ID": g.login.RoleID,
 	})
 	body["approver_groups"], body["eligible_groups"] = g.approver.Name, ""
-	for name, value := range fields {
-		body[name] = value
-	}
+	maps.Copy(body, fields)
 	g.cast.role(t, role, body).OK(t)
 
 	for name, value := range map[string]string{"role_id": g.login.RoleID, "secret_id": g.login.SecretID} {
@@ -135,7 +134,7 @@ func (g *agents) once(t *testing.T, ctx context.Context, log *os.File) error { /
 	if err := os.Mkdir(g.run, 0o700); err != nil {
 		return err
 	}
-	cmd := host.Anonymous().Command(t, "agent", "-config="+g.config)
+	cmd := host.Anonymous().Command(t, "agent", "-config="+g.config) //nolint:contextcheck // it ends with the test in any case
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err
@@ -216,10 +215,11 @@ func (g *agents) token(t *testing.T, before string) string {
 func (g *agents) gone(t *testing.T) {
 	t.Helper()
 	poll.Until(t, isGone, func() error {
-		if text, err := g.file(); err != nil || text != "" {
-			return fmt.Errorf("the file is still there: %d bytes (%v)", len(text), err)
+		text, err := g.file()
+		if err == nil && text != "" {
+			err = fmt.Errorf("the file is still there: %d bytes", len(text))
 		}
-		return nil
+		return err
 	})
 }
 

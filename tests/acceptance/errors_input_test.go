@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -23,9 +24,7 @@ func (w *counter) askRows() []errorRow {
 				},
 			}).OK(t)
 			body := map[string]any{"ticket": "OPS-1", "params": map[string]any{"db": "orders"}}
-			for name, value := range fields {
-				body[name] = value
-			}
+			maps.Copy(body, fields)
 			answer := w.ask(t, role, body)
 			if mine := w.c.alice.List(t, w.path("requests/mine/")); strings.Contains(string(mine.Body), `"`+role+`"`) {
 				t.Errorf("a refused request was filed: %s", mine.Body)
@@ -150,12 +149,8 @@ func (w *counter) targetRows() []errorRow {
 	}
 	login := map[string]any{"type": "host", "token_role": "pim", "role_id": "r", "secret_id": "canary-secret"}
 	also := func(name string, value any) map[string]any {
-		body := map[string]any{name: value}
-		for k, v := range login {
-			if _, given := body[k]; !given {
-				body[k] = v
-			}
-		}
+		body := maps.Clone(login)
+		body[name] = value
 		return body
 	}
 	return []errorRow{

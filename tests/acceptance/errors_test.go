@@ -85,6 +85,7 @@ func (w *counter) turns(t *testing.T, role, code string) (answer harness.Answer)
 	return answer
 }
 
+//nolint:tparallel // the rows run in order: some tighten limits for those after them
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	w := newCounter(t, map[string]any{"person_max_open": 1000, "issue_rate": 10000})

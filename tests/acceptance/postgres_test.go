@@ -183,7 +183,7 @@ func (d *databases) reconnects(t *testing.T) {
 				if conn, err := d.pg.Connect(ctx, s.username, s.password); err == nil {
 					_, _ = conn.Exec(ctx, "SET application_name = 'pool'")
 					_, _ = conn.Exec(ctx, "SELECT pg_sleep(60)") // until the server ends it
-					_ = conn.Close(context.Background())
+					_ = conn.Close(context.WithoutCancel(ctx))
 				}
 			}
 		})

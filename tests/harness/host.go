@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -57,6 +58,12 @@ type site struct {
 // Main starts a host, stores it in *host, runs the tests and stops it. It
 // returns what TestMain passes to os.Exit: 1 too when the plugin raced.
 func Main(m *testing.M, host **Host, o Options) int {
+	// These tests wait for processes far more than they compute. -parallel on the
+	// command line is read later and wins.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		fmt.Fprintln(os.Stderr, "harness:", err)
+		return 1
+	}
 	h, err := Start(o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "harness:", err)

@@ -58,6 +58,7 @@ func status(code int) *http.HandlerFunc {
 }
 
 func TestFetchKeepsTheOldListOnAnyError(t *testing.T) {
+	t.Parallel()
 	good := listOf(t, 10, 1, 2, 3)
 	cutShort := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(good)))

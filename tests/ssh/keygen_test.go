@@ -118,6 +118,7 @@ func sets(random *rand.Rand) map[string][]uint64 {
 }
 
 func TestSSHKeygenReadsOurListsAsTheyAreMeant(t *testing.T) {
+	t.Parallel()
 	for round := range uint64(3) {
 		random := rand.New(rand.NewPCG(round, 7))
 		for name, serials := range sets(random) {

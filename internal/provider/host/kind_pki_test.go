@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -360,9 +361,7 @@ func TestPKIRolesThatCannotWork(t *testing.T) {
 	} {
 		b := newBench(t, appRoleTarget)
 		role := pkiRole()
-		for field, value := range row.change {
-			role[field] = value
-		}
+		maps.Copy(role, row.change)
 		report := b.p.Validate(t.Context(), contract.Spec{Fields: role, Params: []string{"name", "csr"}}, false)
 		if len(report.Problems) != 1 || report.Problems[0].Field != row.field {
 			t.Errorf("%s: %v", name, report.Problems)

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"maps"
 	"math"
 	"net/http"
 	"slices"
@@ -346,9 +347,7 @@ func TestSSHRolesThatCannotWork(t *testing.T) {
 	} {
 		b := newBench(t, appRoleTarget)
 		role := sshRole()
-		for field, value := range row.change {
-			role[field] = value
-		}
+		maps.Copy(role, row.change)
 		report := b.p.Validate(t.Context(), contract.Spec{Fields: role, Params: []string{"public_key"}}, false)
 		if len(report.Problems) == 0 || report.Problems[0].Field != row.field {
 			t.Errorf("%s: %v", name, report.Problems)

@@ -40,7 +40,7 @@ type foreign struct {
 // note takes down a certificate that came back. One without a serial stays
 // among those that are known by their key id alone.
 func (s *sshData) note(c *ssh.Certificate) {
-	s.Until = max(s.Until, int64(min(c.ValidBefore, farFuture))) //nolint:gosec // far below
+	s.Until = max(s.Until, int64(min(c.ValidBefore, farFuture)))
 	ca := c.SignatureKey.Marshal()
 	switch {
 	case c.Serial == 0:

@@ -6,6 +6,7 @@ package access
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -174,8 +175,24 @@ func (a *Access) newID() (string, error) {
 
 // save writes a request under its lock and keeps the index in step.
 func (a *Access) save(ctx context.Context, tx *store.RequestTx, r domain.Request, step string) error {
+	return a.write(ctx, r, step, tx.Put)
+}
+
+// grow is save for what adds something that will have to be ended: it leaves
+// room on the record for that.
+func (a *Access) grow(ctx context.Context, tx *store.RequestTx, r domain.Request, step string) error {
+	err := a.write(ctx, r, step, tx.Grow)
+	if errors.Is(err, store.ErrTooLarge) {
+		return fault.New(fault.Conflict, fault.CodeLimit,
+			"limit reached: the record of request "+string(r.ID)+" is full; give it back and file another one", err).
+			With("request_id", string(r.ID))
+	}
+	return err
+}
+
+func (a *Access) write(ctx context.Context, r domain.Request, step string, put func(context.Context, domain.Request) error) error {
 	a.step("before put " + step)
-	if err := tx.Put(ctx, r); err != nil {
+	if err := put(ctx, r); err != nil {
 		// A failed write may still have been written: what memory holds is not
 		// to be trusted until the record has been read again, which the reaper
 		// does now.

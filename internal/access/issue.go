@@ -38,7 +38,10 @@ func (a *Access) issue(ctx context.Context, who actor, role domain.Role, r domai
 		return nil, err
 	}
 	if s, ok := a.reuse.get(r.ID, a.now()); ok {
-		return a.share(ctx, role, r, s, ask)
+		ans, err := a.share(ctx, role, r, s, ask)
+		if !errors.Is(err, errCrowded) {
+			return ans, err
+		}
 	}
 	if ans, done, err := a.prepared(ctx, role, r, ask); done {
 		return ans, err
@@ -273,7 +276,7 @@ func (a *Access) intendLocked(ctx context.Context, tx *store.RequestTx, j *job) 
 	next = next.Plan(j.cred, now)
 	j.flight, j.land = a.flights.issue(j.cred.ID)
 	save := func() error {
-		err := a.save(ctx, tx, next, "issue intended")
+		err := a.grow(ctx, tx, next, "issue intended")
 		if err == nil {
 			j.req, j.noted = next, true
 		}
@@ -341,6 +344,20 @@ func (a *Access) issueAt(ctx context.Context, j *job, background bool) (contract
 	if !j.flight.board(cancel) {
 		return contract.Issued{}, errMeanwhile()
 	}
+	landed := false
+	defer func() {
+		if !landed { // it broke: nothing is in flight any more, so the credential can be undone
+			j.land()
+		}
+	}()
+	issued, err := a.callUntilUsable(ctx, j, background)
+	landed = true
+	return issued, err
+}
+
+// callUntilUsable repeats the call with the same handle, which makes one
+// credential, until that is usable.
+func (a *Access) callUntilUsable(ctx context.Context, j *job, background bool) (contract.Issued, error) {
 	for {
 		a.step("before provider issue")
 		issued, err := j.p.Issue(ctx, j.in, j.cred.Handle, func(h domain.Handle) error { return a.checkpoint(ctx, j, h) })

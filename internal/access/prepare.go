@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -28,6 +29,8 @@ type preparation struct {
 	fetch  time.Time // until when somebody may fetch it
 }
 
+var errBroke = errors.New("the issue did not finish")
+
 func newPreparing() *preparing { return &preparing{jobs: map[domain.RequestID]*preparation{}} }
 
 func (p *preparing) get(id domain.RequestID) *preparation {
@@ -36,10 +39,16 @@ func (p *preparing) get(id domain.RequestID) *preparation {
 	return p.jobs[id]
 }
 
-func (p *preparing) put(id domain.RequestID, x *preparation) {
+// put starts a preparation unless there is one under that request; it returns
+// the one that counts.
+func (p *preparing) put(id domain.RequestID, x *preparation) *preparation {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if other, ok := p.jobs[id]; ok {
+		return other
+	}
 	p.jobs[id] = x
+	return x
 }
 
 // take removes a preparation; only one caller gets it.
@@ -73,9 +82,14 @@ func (p *preparing) stale(now time.Time) []*preparation {
 
 // prepare starts a slow issue and waits as long as the call may take.
 func (a *Access) prepare(ctx context.Context, j *job) (*Answer, error) {
-	x := &preparation{id: j.req.ID, job: j, done: make(chan struct{})}
-	a.preparing.put(x.id, x)
+	x := &preparation{id: j.req.ID, job: j, done: make(chan struct{}), err: errBroke}
 	role, compose := j.role, j.ask.Compose
+	if first := a.preparing.put(x.id, x); first != x {
+		// Another read was quicker: both get the same one.
+		j.land()
+		_ = a.undo(ctx, j, errMeanwhile()) // it answers with the reason it was given
+		return a.deliver(ctx, first, role, compose)
+	}
 	a.background.Go(func() {
 		defer a.recovered("issue in the background")
 		defer close(x.done)

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"time"
 
@@ -83,6 +84,12 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
+// maxShared bounds the leases on one shared credential, and with them what its
+// record has to hold.
+const maxShared = 100
+
+var errCrowded = errors.New("the shared credential has as many leases as it may have")
+
 // share answers with a credential that another read already got, under a lease
 // of its own.
 func (a *Access) share(ctx context.Context, role domain.Role, r domain.Request, s shared, ask CredsAsk) (*Answer, error) {
@@ -103,6 +110,9 @@ func (a *Access) share(ctx context.Context, role domain.Role, r domain.Request, 
 		if !ok || c.State != domain.CredActive {
 			return errMeanwhile()
 		}
+		if len(c.Nonces) >= maxShared {
+			return errCrowded
+		}
 		next, err := cur.Edit(c.ID, func(c *domain.Credential) {
 			c.Nonces = append(append([]domain.Nonce(nil), c.Nonces...), domain.Nonce{ID: nonce, Until: c.Expires})
 		})
@@ -110,7 +120,7 @@ func (a *Access) share(ctx context.Context, role domain.Role, r domain.Request, 
 			return err
 		}
 		r, cred = next, c
-		return a.save(ctx, tx, next, "shared")
+		return a.grow(ctx, tx, next, "shared")
 	})
 	if err != nil {
 		return nil, err

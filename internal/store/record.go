@@ -92,11 +92,15 @@ func get[T any](ctx context.Context, s logical.Storage, key string) (*T, error) 
 }
 
 func put(ctx context.Context, s logical.Storage, key string, v any) error {
+	return putWithin(ctx, s, key, v, bound(key))
+}
+
+func putWithin(ctx context.Context, s logical.Storage, key string, v any, most int) error {
 	raw, err := encode(v)
 	if err != nil {
 		return err
 	}
-	if len(raw) > bound(key) {
+	if len(raw) > most {
 		return ErrTooLarge
 	}
 	if err := s.Put(ctx, &logical.StorageEntry{Key: key, Value: raw}); err != nil {

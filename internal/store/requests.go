@@ -55,10 +55,21 @@ func (tx *RequestTx) Get(ctx context.Context) (*domain.Request, error) {
 // Put writes the request. One that has outgrown a record first gives up old
 // history, since nothing may stand in the way of a revocation.
 func (tx *RequestTx) Put(ctx context.Context, r domain.Request) error {
-	err := put(ctx, tx.st.s, keyRequest(tx.id), r)
+	return tx.put(ctx, r, MaxRecord)
+}
+
+// Grow writes a request to which something was added that will have to be
+// ended. It leaves room for that end: beyond three quarters of a record it is
+// ErrTooLarge.
+func (tx *RequestTx) Grow(ctx context.Context, r domain.Request) error {
+	return tx.put(ctx, r, MaxRecord/4*3)
+}
+
+func (tx *RequestTx) put(ctx context.Context, r domain.Request, most int) error {
+	err := putWithin(ctx, tx.st.s, keyRequest(tx.id), r, most)
 	if errors.Is(err, ErrTooLarge) {
 		r.History = r.History.Fold(20)
-		err = put(ctx, tx.st.s, keyRequest(tx.id), r)
+		err = putWithin(ctx, tx.st.s, keyRequest(tx.id), r, most)
 	}
 	return err
 }

@@ -10,6 +10,8 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -77,6 +79,14 @@ func newGate(t testing.TB, now func() time.Time) *gate {
 	return g
 }
 
+// moto names permission sets below their instance; AWS does not.
+const (
+	realSets = "sso:::permissionSet/"
+	motoSets = "sso:::instance/"
+)
+
+var motoSet = regexp.MustCompile(`sso:::instance/(ssoins-[^/"]+/ps-)`)
+
 // serve lets one call through.
 func (g *gate) serve(w http.ResponseWriter, r *http.Request, forward http.Handler) {
 	body, err := io.ReadAll(r.Body)
@@ -87,6 +97,7 @@ func (g *gate) serve(w http.ResponseWriter, r *http.Request, forward http.Handle
 	if err != nil {
 		form = url.Values{}
 	}
+	body = bytes.ReplaceAll(body, []byte(realSets), []byte(motoSets))
 	action := form.Get("Action")
 	if target := r.Header.Get("X-Amz-Target"); target != "" {
 		action = target[strings.LastIndex(target, ".")+1:]
@@ -99,15 +110,17 @@ func (g *gate) serve(w http.ResponseWriter, r *http.Request, forward http.Handle
 	}
 	out := httptest.NewRecorder()
 	sent := r.WithContext(context.WithoutCancel(r.Context()))
-	sent.Body = io.NopCloser(bytes.NewReader(body))
+	sent.Body, sent.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	forward.ServeHTTP(out, sent)
-	g.note(passed{Action: action, Form: form, Answer: out.Body.Bytes(), At: g.now()})
+	answer := motoSet.ReplaceAll(out.Body.Bytes(), []byte(realSets+"$1"))
+	g.note(passed{Action: action, Form: form, Answer: answer, At: g.now()})
 	g.see(true)
 	for k, v := range out.Header() {
 		w.Header()[k] = v
 	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
 	w.WriteHeader(out.Code)
-	if _, err := w.Write(out.Body.Bytes()); err != nil {
+	if _, err := w.Write(answer); err != nil {
 		return // the caller did not wait
 	}
 }

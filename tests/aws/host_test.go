@@ -289,7 +289,6 @@ func TestBadInputIsRefusedByTheHost(t *testing.T) {
 		{"a target that nobody answers for", "targets/x", target(args{"sts_endpoint": "https://127.0.0.1:1"}), 502},
 		{"a role of nothing", "roles/x", role(nil), 400},
 		{"a role of another account", "roles/x", role(args{"role_arns": "arn:aws:iam::999999999999:role/x"}), 400},
-		{"a role that does not exist", "roles/x", role(args{"role_arns": o.role("gone")}), 400},
 		{"a role with a policy that is none", "roles/x", role(args{"role_arns": o.role(prodRole), "policy_document": "{"}), 400},
 		{"a role of two kinds", "roles/x", role(args{"role_arns": o.role(prodRole), "iam_groups": "admins"}), 400},
 	} {

@@ -90,7 +90,7 @@ func (c *cloud) withCenter(t testing.TB) *cloud {
 		PermissionSet struct{ PermissionSetArn string }
 	}
 	call(t, c.account, "sso-admin", "create_permission_set", args{"InstanceArn": c.instance, "Name": "Admin", "SessionDuration": "PT2H"}, &set)
-	c.set = set.PermissionSet.PermissionSetArn
+	c.set = strings.Replace(set.PermissionSet.PermissionSetArn, motoSets, realSets, 1)
 	for name, id := range map[string]*string{"alice": &c.alice, "bob": &c.bob} {
 		var user struct{ UserID string }
 		call(t, c.account, "identitystore", "create_user", args{
@@ -248,7 +248,7 @@ func (c *cloud) assigned(t testing.TB) []string {
 		AccountAssignments []struct{ PrincipalID string }
 	}
 	call(t, c.account, "sso-admin", "list_account_assignments", args{
-		"InstanceArn": c.instance, "AccountId": c.account, "PermissionSetArn": c.set,
+		"InstanceArn": c.instance, "AccountId": c.account, "PermissionSetArn": strings.Replace(c.set, realSets, motoSets, 1),
 	}, &list)
 	var out []string
 	for _, a := range list.AccountAssignments {

@@ -332,3 +332,30 @@ func TestHandlesOfOneInputAndOfOthers(t *testing.T) {
 	_, err = p.Issue(noCancel, in, h, func(domain.Handle) error { return nil })
 	wantCode(t, err, "window_over")
 }
+
+func TestParametersAreRefusedWhenTheyAreAsked(t *testing.T) {
+	t.Parallel()
+	p := newFakeAWS().open(t, nil)
+	two := role("role_arns", []string{roleARN(homeAccount, prodRole), roleARN(homeAccount, "prod-reader")})
+	tagged := userFields("iam_tags", map[string]string{"why": "{{params.why}}"})
+	for _, row := range []struct {
+		name   string
+		fields contract.Values
+		params map[string]string
+		code   string
+	}{
+		{"one of the roles", two, map[string]string{"role_arn": roleARN(homeAccount, "prod-reader")}, ""},
+		{"another role", two, map[string]string{"role_arn": roleARN(homeAccount, "pim-base")}, "role_not_allowed"},
+		{"no role where there are several", two, nil, "role_not_allowed"},
+		{"nothing where there is one role", role(), nil, ""},
+		{"a value that makes a tag", tagged, map[string]string{"why": "audit"}, ""},
+		{"a value that makes a tag too long", tagged, map[string]string{"why": strings.Repeat("*", 100)}, "tag_size"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			if err := p.CheckParams(noCancel, row.fields, row.params); codeOf(err) != row.code || (err == nil) != (row.code == "") {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}

@@ -39,12 +39,13 @@ func (j *issuing) assign(ctx context.Context) (contract.Issued, error) {
 	if err != nil {
 		return contract.Issued{}, failed("read permission set", err)
 	}
+	list, err := center.ListAssigned(ctx, a)
+	if err != nil {
+		return contract.Issued{}, failed("list assignments", err)
+	}
+	there := slices.Contains(list, a.User)
 	if !j.d.Made {
-		there, err := center.ListAssigned(ctx, a)
-		if err != nil {
-			return contract.Issued{}, failed("list assignments", err)
-		}
-		if slices.Contains(there, a.User) && !j.in.Joined {
+		if there && !j.in.Joined {
 			return contract.Issued{}, refusal("assign", "outside_pim", "the user already has this access outside pim")
 		}
 		j.d.Made, j.d.SetName = true, set.Name
@@ -57,8 +58,10 @@ func (j *issuing) assign(ctx context.Context) (contract.Issued, error) {
 			return contract.Issued{}, err
 		}
 	}
-	if err := j.p.assigned(ctx, a); err != nil {
-		return contract.Issued{}, err
+	if !there {
+		if err := j.p.assigned(ctx, a); err != nil {
+			return contract.Issued{}, err
+		}
 	}
 	return contract.Issued{
 		Handle: j.h,

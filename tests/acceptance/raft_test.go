@@ -99,6 +99,7 @@ func (q *quorate) everywhere(t *testing.T, token string, works bool) {
 
 // What was there before an election is there after it, for everybody at every node:
 // grants, credentials, holds, and what is still to be ended.
+//
 //nolint:tparallel // one cluster, one election at a time
 func TestElectionsLoseNothing(t *testing.T) {
 	t.Parallel()

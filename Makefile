@@ -40,7 +40,7 @@ lint: ## golangci-lint over all modules
 	@scripts/lint.sh
 
 .PHONY: test
-test: test-unit test-acceptance test-ssh test-kubernetes test-aws ## everything that proves it
+test: test-unit test-acceptance test-ssh test-kubernetes test-aws test-azure ## everything that proves it
 
 .PHONY: test-unit
 test-unit: ## tests of the plugin's own packages
@@ -63,6 +63,10 @@ test-kubernetes: ## the Kubernetes provider against a real API server and etcd
 .PHONY: test-aws
 test-aws: ## the AWS provider against moto, and its policies before a judge
 	@scripts/test-aws.sh
+
+.PHONY: test-azure
+test-azure: ## the Azure provider, every call held to Microsoft's own descriptions
+	@scripts/test-azure.sh
 
 .PHONY: docs
 docs: ## docs/api.md, from the OpenAPI document of the running plugin

@@ -4,6 +4,7 @@ package all
 
 import (
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/aws"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/azure"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/gcp"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/host"
@@ -14,6 +15,7 @@ import (
 func Descriptors() []contract.Descriptor {
 	return []contract.Descriptor{
 		aws.Descriptor(),
+		azure.Descriptor(),
 		gcp.Descriptor(),
 		host.Descriptor(),
 		kubernetes.Descriptor(),

@@ -1,0 +1,246 @@
+package azure
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+)
+
+// Codes that are ours because the cloud did not speak.
+const (
+	codeUnreachable = "unreachable"
+	codeTimeout     = "timeout"
+	codeCertificate = "certificate"
+	codeLocal       = "local_address"
+	codeAnswer      = "bad_answer"
+)
+
+var (
+	errLocal   = errors.New("the address is this machine or its link")
+	errAnswer  = errors.New("the answer is not one of the cloud's")
+	codeForm   = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+	aadstsForm = regexp.MustCompile(`AADSTS[0-9]{5,8}`)
+)
+
+// refused is a refusal of our own.
+func refused(op, code, format string, args ...any) error {
+	return &contract.Error{Op: op, Code: code, Public: fmt.Sprintf(format, args...), Refused: true}
+}
+
+func badHandle(op, what string) error { return refused(op, "bad_handle", "the handle %s", what) }
+
+func badFields(report contract.Report) string {
+	fields := map[string]bool{}
+	for _, p := range report.Problems {
+		fields[p.Field] = true
+	}
+	return strings.Join(contract.SortedKeys(fields), ", ")
+}
+
+func badRole(op string, report contract.Report) error {
+	return refused(op, "bad_role", "the role's fields are not valid: %s", badFields(report))
+}
+
+func outside(op string) error {
+	return refused(op, "exists_outside_pim", "your account already has this access outside pim; it is neither taken over nor ended")
+}
+
+// apiError is what the cloud said, without its words.
+type apiError struct {
+	status   int
+	code     string
+	existing bool // the words say that the reference is there already
+}
+
+// Error implements error.
+func (e *apiError) Error() string { return fmt.Sprintf("the cloud answered %d (%s)", e.status, e.code) }
+
+// graphBody is the body of a refusal of Graph's and ARM's.
+type graphBody struct {
+	Error struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
+// readRefusal reads a refusal. Nothing of the text that came back is kept; a
+// phrase that tells reasons apart is looked for and not repeated.
+func readRefusal(status int, raw []byte) *apiError {
+	e := &apiError{status: status, code: fmt.Sprintf("HTTP_%d", status)}
+	var body graphBody
+	if err := json.Unmarshal(raw, &body); err != nil {
+		return e
+	}
+	if codeForm.MatchString(body.Error.Code) {
+		e.code = body.Error.Code
+	}
+	e.existing = strings.Contains(body.Error.Message, "already exist")
+	return e
+}
+
+// known turns an error of the SDK into what the cloud said, or nil.
+func known(err error) *apiError {
+	var (
+		own   *apiError
+		resp  *azcore.ResponseError
+		login *azidentity.AuthenticationFailedError
+	)
+	switch {
+	case errors.As(err, &own):
+		return own
+	case errors.As(err, &resp):
+		e := &apiError{status: resp.StatusCode, code: fmt.Sprintf("HTTP_%d", resp.StatusCode)}
+		if codeForm.MatchString(resp.ErrorCode) {
+			e.code = resp.ErrorCode
+		}
+		return e
+	case errors.As(err, &login) && login.RawResponse != nil:
+		e := &apiError{status: login.RawResponse.StatusCode, code: fmt.Sprintf("HTTP_%d", login.RawResponse.StatusCode)}
+		if code := aadstsForm.FindString(login.Error()); code != "" {
+			e.status, e.code = http.StatusUnauthorized, code
+		}
+		return e
+	}
+	return nil
+}
+
+func statusOf(err error) int {
+	if e := known(err); e != nil {
+		return e.status
+	}
+	return 0
+}
+
+func codeOf(err error) string {
+	if e := known(err); e != nil {
+		return e.code
+	}
+	return ""
+}
+
+func isAbsent(err error) bool { return statusOf(err) == http.StatusNotFound }
+
+// failure puts an error of the cloud, or of the way there, into our own words.
+func failure(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, own := errors.AsType[*contract.Error](err); own {
+		return err
+	}
+	if e := known(err); e != nil {
+		return fromAPI(op, e)
+	}
+	return fromNetwork(op, err)
+}
+
+func fromAPI(op string, a *apiError) error {
+	e := &contract.Error{Op: op, Code: a.code, Cause: a, Refused: a.status < http.StatusInternalServerError}
+	if text := byCode(a.code); text != "" {
+		e.Public = text
+		return e
+	}
+	switch {
+	case a.status == http.StatusUnauthorized:
+		e.Public = "the cloud does not accept the engine's own credential"
+	case a.status == http.StatusForbidden:
+		e.Public = "the engine's own identity lacks a permission there; the target's check names what is missing"
+	case a.status == http.StatusNotFound:
+		e.Public = "the cloud has no such application, principal, group, role or scope"
+	case a.status == http.StatusConflict || a.status == http.StatusPreconditionFailed:
+		e.Refused, e.Public = false, "it was changed or made by somebody else at the same time"
+	case a.status == http.StatusTooManyRequests:
+		e.Refused, e.Throttled, e.Public = false, true, "the cloud asks to be called less often"
+	case a.status >= http.StatusInternalServerError:
+		e.Public = "the cloud could not do it now"
+	default:
+		e.Public = "the cloud refused the call"
+	}
+	return e
+}
+
+// byCode is what the cloud's more telling codes mean, or "".
+func byCode(code string) string {
+	switch code {
+	case "Directory_QuotaExceeded":
+		return "the engine owns as many directory objects as it may, deleted ones of the last 30 days included; see the target's check"
+	case "RoleAssignmentLimitExceeded":
+		return "the subscription has as many role assignments as Azure allows (4000)"
+	case "DirectoryObjectSizeLimitExceeded", "Directory_ObjectSizeLimitExceeded":
+		return "the application has as many passwords as fit into it"
+	case "RoleDefinitionDoesNotExist":
+		return "Azure knows no such role definition there"
+	case "PrincipalNotFound":
+		return "Azure does not know the account that the role is for"
+	case "AADSTS700016", "AADSTS7000229":
+		return "the tenant does not know the engine's application"
+	case "AADSTS7000215", "AADSTS7000222", "AADSTS700027", "AADSTS700024":
+		return "the tenant does not accept the engine's secret or certificate: it is wrong or has expired"
+	case "AADSTS90002", "AADSTS900023":
+		return "there is no such tenant"
+	case "AadPremiumLicenseRequired", "RoleAssignmentScheduleRequestsNotSupported":
+		return "the tenant has no licence for time-bound role assignments"
+	case "SubscriptionNotFound":
+		return "there is no such subscription in the tenant"
+	}
+	return ""
+}
+
+func fromNetwork(op string, err error) error {
+	e := &contract.Error{Op: op, Code: codeUnreachable, Public: "the cloud could not be reached", Cause: withoutText(err)}
+	var (
+		certificate *tls.CertificateVerificationError
+		record      tls.RecordHeaderError
+		timeout     net.Error
+	)
+	switch {
+	case errors.Is(err, errLocal):
+		e.Code, e.Refused = codeLocal, true
+		e.Public = "the service's name leads to this machine or its link, which only PIM_ALLOW_LOCAL=true permits"
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		e.Code, e.Public = codeTimeout, "the cloud did not answer in the time there was"
+	case errors.As(err, &certificate), errors.As(err, &record):
+		e.Code, e.Refused, e.Public = codeCertificate, true, "what answers has no certificate that can be trusted"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		e.Code, e.Public = codeTimeout, "the cloud did not answer in the time there was"
+	case errors.Is(err, errAnswer):
+		e.Code, e.Public = codeAnswer, "the answer is not one of the cloud's"
+	}
+	return e
+}
+
+// withoutText keeps what programs look for in an error and drops its words,
+// which may be somebody else's.
+func withoutText(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, plain := range []error{
+		context.Canceled, context.DeadlineExceeded, errLocal, errAnswer, fs.ErrNotExist, fs.ErrPermission, net.ErrClosed,
+	} {
+		if errors.Is(err, plain) {
+			return plain
+		}
+	}
+	return fmt.Errorf("error of type %T", err)
+}
+
+// publicOf is the part of an error of ours that people may read.
+func publicOf(err error) string {
+	if own, ok := errors.AsType[*contract.Error](err); ok {
+		return own.Public + " (" + own.Code + ")"
+	}
+	return "could not be read"
+}

@@ -1,0 +1,100 @@
+package azure
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+)
+
+// directoryGroup is a group, as far as we read it.
+type directoryGroup struct {
+	ID         string `json:"id"`
+	Assignable bool   `json:"isAssignableToRole"`
+}
+
+func (p *Provider) group(ctx context.Context, id string) (directoryGroup, error) {
+	var out directoryGroup
+	_, err := p.graph.do(ctx, graphCall{
+		method: http.MethodGet, path: "/groups/" + id, query: selecting("id,isAssignableToRole"), out: &out,
+	})
+	if err == nil && out.ID != id {
+		err = errAnswer
+	}
+	return out, err
+}
+
+// refuseSelf refuses a role that would hand out the engine's own identity, or
+// elevate it, or let others into a group whose rights it has.
+func (p *Provider) refuseSelf(ctx context.Context, op string, r role, who string) error {
+	me, err := p.self(ctx, p.config.armScope())
+	if err != nil {
+		return err
+	}
+	if (r.kind == kindAssignment || r.kind == kindMember) && (who == me.Object || who == me.Client) && who != "" {
+		return refused(op, "own_identity", "the account is the engine's own identity, which no role may elevate")
+	}
+	if r.kind == kindPassword {
+		app, err := p.graph.applicationBy(ctx, "/applications/"+r.object)
+		if err != nil {
+			return failure("read application", err)
+		}
+		if app.AppID == me.Client {
+			return refused(op, "own_identity", "the role runs as the engine's own identity")
+		}
+	}
+	if len(r.groups) == 0 {
+		return nil
+	}
+	var found struct {
+		Value []string `json:"value"`
+	}
+	_, err = p.graph.do(ctx, graphCall{
+		method: http.MethodPost, path: "/servicePrincipals/" + me.Object + "/checkMemberGroups",
+		in: map[string][]string{"groupIds": r.groups}, out: &found,
+	})
+	if err != nil {
+		return failure("read our own groups", err)
+	}
+	if len(found.Value) > 0 {
+		return refused(op, "own_identity", "a group is one that the engine's own identity is in: its members would have the engine's rights")
+	}
+	return nil
+}
+
+// Validate implements contract.Provider.
+func (p *Provider) Validate(ctx context.Context, spec contract.Spec, probe bool) contract.Report {
+	r, report := p.config.readRole(spec.Fields)
+	if !probe || !report.OK() {
+		return report
+	}
+	if err := p.refuseSelf(ctx, "validate", r, ""); err != nil {
+		report.Addf(subject(r), "%s", publicOf(err))
+	}
+	for _, g := range r.grants {
+		if _, err := p.arm.define(ctx, g.scope, g.role); err != nil {
+			report.Addf("azure_roles", "%s", publicOf(failure("read role definition", err)))
+		}
+	}
+	for _, id := range r.groups {
+		g, err := p.group(ctx, id)
+		if err != nil {
+			report.Addf("azure_groups", "%s", publicOf(failure("read group", err)))
+		} else if g.Assignable {
+			report.Warnf("a group of azure_groups can hold directory roles; the engine then needs RoleManagement.ReadWrite.Directory, " +
+				"and whoever gets a directory role that manages applications can take over the engine itself")
+		}
+	}
+	return report
+}
+
+// subject is the field that a problem with a role's aim belongs to.
+func subject(r role) string {
+	if r.kind == kindPassword {
+		return "application_object_id"
+	}
+	if len(r.groups) > 0 {
+		return "azure_groups"
+	}
+	return "azure_roles"
+}

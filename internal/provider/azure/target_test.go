@@ -1,0 +1,258 @@
+package azure
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
+)
+
+func TestTargetFields(t *testing.T) {
+	t.Parallel()
+	k := newKit(t)
+	ambient := []string{Type}
+	for _, row := range []struct {
+		name   string
+		env    contract.Env
+		change contract.Values
+		bare   bool // without a secret
+		wrong  string
+	}{
+		{name: "tenant, client and secret are enough"},
+		{name: "a tenant by its domain is refused", change: contract.Values{"tenant_id": "example.com"}, wrong: "tenant_id"},
+		{name: "no secret and no permission for the machine's identity", bare: true, wrong: "client_secret"},
+		{name: "the machine's identity where it is permitted", bare: true, env: contract.Env{AllowAmbient: ambient}},
+		{
+			name: "a token file where it is permitted", bare: true, env: contract.Env{AllowAmbient: ambient, FileRoot: "/run/pim"},
+			change: contract.Values{"federated_token_file": "token"},
+		},
+		{
+			name: "a token file without permission", bare: true, env: contract.Env{FileRoot: "/run/pim"},
+			change: contract.Values{"federated_token_file": "token"}, wrong: "federated_token_file",
+		},
+		{
+			name: "a token file outside of the root", bare: true, env: contract.Env{AllowAmbient: ambient, FileRoot: "/run/pim"},
+			change: contract.Values{"federated_token_file": "/etc/shadow"}, wrong: "federated_token_file",
+		},
+		{
+			name: "a secret and a token file", env: contract.Env{AllowAmbient: ambient, FileRoot: "/run/pim"},
+			change: contract.Values{"federated_token_file": "token"}, wrong: "client_secret",
+		},
+		{name: "an endpoint on this machine", change: contract.Values{"endpoints": map[string]string{"graph": "https://127.0.0.1:1"}}, wrong: "endpoints"},
+		{
+			name: "an endpoint on this machine where it is permitted", env: contract.Env{AllowLocal: true},
+			change: contract.Values{"endpoints": map[string]string{"graph": "https://127.0.0.1:1"}},
+		},
+		{
+			name: "an endpoint without TLS", env: contract.Env{AllowLocal: true},
+			change: contract.Values{"endpoints": map[string]string{"arm": "http://127.0.0.1:1"}}, wrong: "endpoints",
+		},
+		{name: "an endpoint of a service that is none", change: contract.Values{"endpoints": map[string]string{"mail": "https://a"}}, wrong: "endpoints"},
+		{name: "a scope that is none", change: contract.Values{"managed_scopes": []string{"/"}}, wrong: "managed_scopes"},
+	} {
+		target := k.target(row.change)
+		if row.bare {
+			target.Secrets = nil
+		}
+		_, report := readTarget(row.env, target)
+		found := slices.ContainsFunc(report.Problems, func(p contract.Problem) bool { return p.Field == row.wrong })
+		if (row.wrong == "") != report.OK() || (row.wrong != "" && !found) {
+			t.Errorf("%s: %v", row.name, report.Problems)
+		}
+	}
+}
+
+func TestEachCloudHasItsOwnAddresses(t *testing.T) {
+	t.Parallel()
+	k := newKit(t)
+	for cloud, parts := range map[string][]string{
+		cloudPublic:     {"login.microsoftonline.com", "graph.microsoft.com", "management.azure.com", "core.windows.net"},
+		cloudGovernment: {"login.microsoftonline.us", "graph.microsoft.us", "management.usgovcloudapi.net", "usgovcloudapi.net"},
+		cloudChina:      {"login.chinacloudapi.cn", "microsoftgraph.chinacloudapi.cn", "management.chinacloudapi.cn", "chinacloudapi.cn"},
+	} {
+		c, report := readTarget(contract.Env{}, k.target(contract.Values{"cloud": cloud}))
+		got := []string{c.endpoints[svcLogin], c.endpoints[svcGraph], c.endpoints[svcARM], c.audience()}
+		for i, part := range parts {
+			if !report.OK() || !strings.Contains(got[i], part) {
+				t.Errorf("%s: %q has no %q", cloud, got[i], part)
+			}
+		}
+	}
+}
+
+func TestAWorkloadsTokenIsReadBelowTheRootAtEveryLogin(t *testing.T) {
+	t.Parallel()
+	k := newKit(t)
+	k.home.app(func(a *fakeApp) bool { return a.client == engineClient }).certificate = true
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "token"), []byte("workload-token\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	target := k.target(contract.Values{"federated_token_file": "token"})
+	target.Secrets, target.Place = nil, ""
+	p, err := open(k.surroundings(), contract.Env{Clock: k.clk, FileRoot: root, AllowAmbient: []string{Type}}, target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if place, err := p.Place(t.Context()); err != nil || place != homeTenant {
+		t.Errorf("place %q, %v", place, err)
+	}
+	if err := os.Symlink("/etc/hostname", filepath.Join(root, "out")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (targetConfig{tokenRoot: root, tokenFile: "out"}).readToken(); err == nil {
+		t.Error("a link led out of the root")
+	}
+}
+
+func TestThePlaceIsTheTenantAndTheSubscriptionItIsBoundTo(t *testing.T) {
+	t.Parallel()
+	k := newKit(t)
+	for subscriptionID, want := range map[string]string{
+		"": homeTenant, subscription: homeTenant + "/" + subscription, guid("somebody else's subscription"): "",
+	} {
+		p := k.open(t, k.target(contract.Values{"subscription_id": subscriptionID}))
+		if place, err := p.Place(t.Context()); place != want || (err == nil) != (want != "") {
+			t.Errorf("place %q instead of %q (%v)", place, want, err)
+		}
+	}
+}
+
+func TestRoleFields(t *testing.T) {
+	t.Parallel()
+	k := newKit(t)
+	p := k.open(t, k.target(nil))
+	for _, row := range []struct {
+		name   string
+		fields contract.Values
+		wrong  string
+	}{
+		{"a service principal with a role", contract.Values{"azure_roles": []string{"Reader@" + scopeAll}}, ""},
+		{"a role by the id of its definition", contract.Values{"azure_roles": []string{builtIn()["reader"] + "@" + scopeGroup}}, ""},
+		{"nothing at all", contract.Values{}, "credential_type"},
+		{"a role by an unknown name", contract.Values{"azure_roles": []string{"Boss@" + scopeAll}}, "azure_roles"},
+		{"a role without a scope", contract.Values{"azure_roles": []string{"Reader"}}, "azure_roles"},
+		{"a scope that the target does not manage", contract.Values{"azure_roles": []string{"Reader@/subscriptions/" + guid("other")}}, "azure_roles"},
+		{"the same twice", contract.Values{"azure_roles": []string{"Reader@" + scopeAll, "reader@" + scopeAll}}, "azure_roles"},
+		{"a group by its name", contract.Values{"azure_groups": []string{"admins"}}, "azure_groups"},
+		{"two roles for one's own account", contract.Values{
+			"principal_source": "metadata:oid", "azure_roles": []string{"Reader@" + scopeAll, "Reader@" + scopeGroup},
+		}, "azure_roles"},
+		{"an account from nowhere", contract.Values{"credential_type": kindAssignment, "azure_roles": []string{"Reader@" + scopeAll}}, "principal_source"},
+		{"a group membership with roles", contract.Values{
+			"principal_source": "metadata:oid", "azure_groups": []string{admins}, "azure_roles": []string{"Reader@" + scopeAll},
+		}, "azure_roles"},
+		{"the engine's own client id as an application", contract.Values{"application_object_id": engineClient}, "application_object_id"},
+		{"a password that is purged", contract.Values{"application_object_id": guid("x"), "permanently_delete": true}, "permanently_delete"},
+	} {
+		report := p.Validate(t.Context(), contract.Spec{Fields: row.fields}, false)
+		found := slices.ContainsFunc(report.Problems, func(p contract.Problem) bool { return p.Field == row.wrong })
+		if (row.wrong == "") != report.OK() || (row.wrong != "" && !found) {
+			t.Errorf("%s: %v", row.name, report.Problems)
+		}
+	}
+	owner := p.Validate(t.Context(), contract.Spec{Fields: contract.Values{"azure_roles": []string{"Owner@" + scopeAll}}}, true)
+	if !owner.OK() || len(owner.Warnings) != 1 {
+		t.Errorf("a role that can assign roles needs one warning: %+v", owner)
+	}
+}
+
+func TestRevocationClasses(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name    string
+		fields  contract.Values
+		class   domain.Class
+		seconds int
+	}{
+		{"a service principal", contract.Values{"azure_roles": []string{"a"}}, domain.Propagating, 1800},
+		{"a service principal in a group", contract.Values{"azure_roles": []string{"a"}, "azure_groups": []string{"b"}}, domain.ExpiryOnly, 0},
+		{"a password", contract.Values{"application_object_id": "a"}, domain.Propagating, 86400},
+		{"a role of one's own", contract.Values{"principal_source": "a", "azure_roles": []string{"a"}}, domain.Propagating, 1800},
+		{"a group of one's own", contract.Values{"principal_source": "a", "azure_groups": []string{"a"}}, domain.ExpiryOnly, 0},
+	} {
+		if r := revocation(row.fields); r.Class != row.class || r.Seconds != row.seconds {
+			t.Errorf("%s: %s %d", row.name, r.Class, r.Seconds)
+		}
+	}
+}
+
+func TestTheRootSecretIsReplacedInTwoSteps(t *testing.T) {
+	t.Parallel()
+	k := newKit(t)
+	engine := k.home.app(func(a *fakeApp) bool { return a.client == engineClient })
+	old := k.open(t, k.target(nil))
+	id := string(k.input(t, nil).Credential)
+	if _, err := old.StageRoot(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	k.clk.Advance(usualLag)
+	staged, err := old.StageRoot(t.Context(), id) // again: the answer of the first was lost
+	if err != nil || len(engine.passwords) != 2 {
+		t.Fatalf("one password beside the old one expected, %d are there (%v)", len(engine.passwords), err)
+	}
+	k.clk.Advance(usualLag)
+	if err := old.AbandonRoot(t.Context(), id, staged); err != nil || len(engine.passwords) != 1 {
+		t.Fatalf("abandoned, and %d are there (%v)", len(engine.passwords), err)
+	}
+	if staged, err = old.StageRoot(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	target := k.target(nil)
+	before := target.Secrets
+	target.Secrets = staged
+	if err := k.open(t, target).CommitRoot(t.Context(), id, before); err == nil || len(engine.passwords) != 2 {
+		t.Fatal("the old secret was removed before the new one was proven")
+	}
+	k.clk.Advance(usualLag)
+	fresh := k.open(t, target)
+	for range 2 {
+		if err := fresh.CommitRoot(t.Context(), id, before); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(engine.passwords) != 1 || engine.passwords[0].text != staged["client_secret"].Reveal() {
+		t.Error("the new secret alone should be left")
+	}
+	if _, err := oldKey([]password{{KeyID: guid("a"), Hint: "eng"}, {KeyID: guid("b"), Hint: "eng"}}, "x", secret.New(engineSecret)); err == nil {
+		t.Error("one of two that begin alike was chosen")
+	}
+}
+
+func TestCheckSaysWhoWhatIsMissingAndHowMuchIsUsed(t *testing.T) {
+	t.Parallel()
+	k := newKit(t)
+	p := k.open(t, k.target(contract.Values{"subscription_id": subscription}))
+	p.target.Place = homeTenant + "/" + subscription
+	specs := []contract.Spec{{Fields: readerRole()}}
+	report, err := p.Check(t.Context(), specs)
+	if err != nil || !strings.Contains(report.Identity, engineClient) || !slices.Contains(report.Missing, assignRight+" on "+scopeAll) {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	if err := p.arm.assign(t.Context(), assignment{Scope: scopeAll, Role: builtIn()["user access administrator"], Name: guid("engine")},
+		k.engine.id, principalService, "by hand"); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		k.mustIssue(t, p, readerRole())
+	}
+	_, h := k.mustIssue(t, p, readerRole())
+	k.mustEnd(t, p, h)
+	report, err = p.Check(t.Context(), specs)
+	if err != nil || len(report.Missing) != 0 || len(report.Unknown) != 0 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	for name, want := range map[string]int{"role_assignments": 4, "owned_directory_objects": 3, "deleted_applications": 1} {
+		if report.Quotas[name] != want {
+			t.Errorf("%s: %d instead of %d", name, report.Quotas[name], want)
+		}
+	}
+	if !strings.Contains(report.RequiredPolicy, "Application.ReadWrite.OwnedBy") || !strings.Contains(report.RequiredPolicy, scopeAll) {
+		t.Errorf("the policy lacks something: %s", report.RequiredPolicy)
+	}
+}

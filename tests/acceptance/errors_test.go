@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,20 +86,42 @@ func (w *counter) turns(t *testing.T, role, code string) (answer harness.Answer)
 	return answer
 }
 
-//nolint:tparallel // the rows run in order: some tighten limits for those after them
+//nolint:tparallel // the lanes are parallel; what comes after them waits
 func TestErrors(t *testing.T) {
 	t.Parallel()
-	w := newCounter(t, map[string]any{"person_max_open": 1000, "issue_rate": 10000})
-	narrow := newCounter(t, map[string]any{"auto_request_cooldown": 1})
-	var rows []errorRow
-	for _, more := range [][]errorRow{
-		w.stateRows(), w.callerRows(), w.limitRows(), narrow.narrowRows(), failingRows(),
-		w.decisionRows(), w.lookRows(), w.askRows(), w.roleRows(), w.targetRows(), w.adminRows(), w.pathRows(),
-	} {
-		rows = append(rows, more...)
+	g := readGolden(t)
+	wide := map[string]any{"person_max_open": 1000, "issue_rate": 10000}
+	// Each lane has a mount of its own; within one the rows follow each other.
+	lanes := map[string]func(t *testing.T){
+		"states and callers": func(t *testing.T) {
+			w := newCounter(t, wide)
+			g.compare(t, w.stateRows(), w.callerRows(), w.limitRows())
+			t.Run("an unknown role and one that is not for the caller are the same to the byte", w.sameToTheByte)
+		},
+		"decisions and looks": func(t *testing.T) {
+			w := newCounter(t, wide)
+			g.compare(t, w.decisionRows(), w.lookRows())
+		},
+		"inputs and paths": func(t *testing.T) {
+			w := newCounter(t, wide)
+			g.compare(t, w.askRows(), w.roleRows(), w.targetRows(), w.adminRows(), w.pathRows())
+		},
+		"limits": func(t *testing.T) {
+			g.compare(t, newCounter(t, map[string]any{"auto_request_cooldown": 1}).narrowRows())
+		},
 	}
-	comparePinned(t, rows)
-	t.Run("an unknown role and one that is not for the caller are the same to the byte", w.sameToTheByte)
+	for _, row := range slices.Concat(failingRows(), targetsInUseRows()) { // each makes a mount
+		lanes[row.name] = func(t *testing.T) { g.compare(t, []errorRow{row}) }
+	}
+	t.Run("lanes", func(t *testing.T) {
+		for name, lane := range lanes {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				lane(t)
+			})
+		}
+	})
+	g.finish(t)
 }
 
 func (w *counter) stateRows() []errorRow {

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
@@ -79,45 +80,68 @@ func pin(t *testing.T, a harness.Answer) pinned {
 	return p
 }
 
-// comparePinned runs the rows in order and compares every answer with the golden
-// file, which must hold nothing else for this host.
-func comparePinned(t *testing.T, rows []errorRow) {
+// golden compares answers with the golden file.
+type golden struct {
+	want map[string]pinned
+
+	mu   sync.Mutex
+	got  map[string]pinned
+	rows int // that should have an answer
+}
+
+func readGolden(t *testing.T) *golden {
 	t.Helper()
-	want := map[string]pinned{}
+	g := &golden{want: map[string]pinned{}, got: map[string]pinned{}}
 	raw, err := os.ReadFile(goldenFile)
 	if err == nil {
-		err = json.Unmarshal(raw, &want)
+		err = json.Unmarshal(raw, &g.want)
 	}
 	if err != nil && (!*update || !errors.Is(err, fs.ErrNotExist)) {
 		t.Fatal(err)
 	}
-	got := map[string]pinned{}
-	for _, row := range rows {
+	return g
+}
+
+// compare runs rows in their order and compares every answer.
+func (g *golden) compare(t *testing.T, rows ...[]errorRow) {
+	t.Helper()
+	for _, row := range slices.Concat(rows...) {
+		g.mu.Lock()
+		g.rows++
+		g.mu.Unlock()
 		t.Run(row.name, func(t *testing.T) {
-			answer := pin(t, row.do(t))
-			if _, twice := got[row.key()]; twice {
-				t.Errorf("two rows have this name")
-			}
-			got[row.key()] = answer
-			if !*update && !reflect.DeepEqual(answer, want[row.key()]) {
+			answer, want := pin(t, row.do(t)), g.want[row.key()]
+			if !*update && !reflect.DeepEqual(answer, want) {
 				t.Errorf("the answer is another one than %s says (-update writes it)\n got %s\nwant %s",
-					goldenFile, asJSON(t, answer), asJSON(t, want[row.key()]))
+					goldenFile, asJSON(t, answer), asJSON(t, want))
 			}
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			if _, twice := g.got[row.key()]; twice {
+				t.Error("two rows have this name")
+			}
+			g.got[row.key()] = answer
 		})
 	}
-	if t.Failed() || len(got) < len(rows) { // some rows were left out by -run
+}
+
+// finish fails the test if the file holds what no row has, or writes the file. The
+// rows of the other host stay.
+func (g *golden) finish(t *testing.T) {
+	t.Helper()
+	if t.Failed() || len(g.got) < g.rows { // some rows were left out by -run
 		return
 	}
-	for _, key := range slices.Sorted(maps.Keys(want)) {
+	for _, key := range slices.Sorted(maps.Keys(g.want)) {
 		other := strings.HasSuffix(key, " [vault]") && host.OpenBao || strings.HasSuffix(key, " [openbao]") && !host.OpenBao
-		if _, ok := got[key]; !ok && other {
-			got[key] = want[key]
+		if _, ok := g.got[key]; !ok && other {
+			g.got[key] = g.want[key]
 		} else if !ok && !*update {
 			t.Errorf("%s holds a row that no test has: %s", goldenFile, key)
 		}
 	}
 	if *update {
-		if err := os.WriteFile(goldenFile, asJSON(t, got), 0o644); err != nil {
+		if err := os.WriteFile(goldenFile, asJSON(t, g.got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

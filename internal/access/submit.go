@@ -91,7 +91,24 @@ func (a *Access) file(ctx context.Context, who actor, role domain.Role, ask Ask,
 		}
 		return a.writeNew(ctx, tx, kept, r, role, how, &out)
 	})
+	if err == nil && !existing {
+		err = a.stillFree(ctx, *out)
+	}
 	return out, existing, err
+}
+
+// stillFree looks for holds once more now that a request is on record: a kill
+// switch that was pulled meanwhile either has found it there, or has left its
+// hold here.
+func (a *Access) stillFree(ctx context.Context, r domain.Request) error {
+	held := a.free(ctx, scopeOf(r))
+	if held == nil {
+		return nil
+	}
+	if err := a.endRequest(ctx, r.ID, domain.Party{}, "held while it was filed"); err != nil {
+		return err
+	}
+	return held
 }
 
 // writeNew writes the person's record, then the request: a crash in between

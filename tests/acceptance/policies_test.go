@@ -267,6 +267,35 @@ func TestDelegationByPolicyParameters(t *testing.T) {
 	}
 }
 
+// The two blocks of docs/policies.md that are to be copied do what it says.
+func TestBlocksOfThePolicyPage(t *testing.T) {
+	t.Parallel()
+	c := newCrew(t)
+	c.operator.Write(t, c.path("roles/team-a-db"), c.role(nil)).OK(t)
+	_, block, _ := strings.Cut(page(t, "docs", "policies.md"), "```hcl\n")
+	block, _, found := strings.Cut(block, "```")
+	if !found || !strings.Contains(block, "denied_parameters") {
+		t.Fatal("no block with denied_parameters in docs/policies.md")
+	}
+	block = strings.Replace(block, "  # … and allowed_parameters as above", `  allowed_parameters = { "target" = ["team-a-*"], "*" = [] }`, 1)
+	admin := host.Person(t, "carol", host.Policy(t, "role-admin", strings.ReplaceAll(block, "pim/", c.path(""))))
+	admin.Write(t, c.path("roles/team-a-db"), map[string]any{"max_ttl": "2h"}).OK(t)
+	for name, value := range map[string]any{"approver_groups": c.eng.Name, "approver_entities": c.alice.EntityID, "auto_approve": true, "target": "local"} {
+		if answer := admin.Write(t, c.path("roles/team-a-db"), map[string]any{name: value}); answer.Status != forbidden || answer.Data != nil {
+			t.Errorf("%s can be written: %d %s", name, answer.Status, answer.Body)
+		}
+	}
+
+	quota := regexp.MustCompile("`vault write (sys/quotas/\\S+) path=pim/ rate=(\\d+)`").FindStringSubmatch(page(t, "docs", "policies.md"))
+	if quota == nil {
+		t.Fatal("no quota in docs/policies.md")
+	}
+	path := quota[1] + "-" + c.pim.Path
+	host.Root().Write(t, path, map[string]any{"path": c.path(""), "rate": quota[2]}).OK(t)
+	c.alice.List(t, c.path("eligible/")).OK(t)
+	host.Root().Delete(t, path).OK(t)
+}
+
 // pim/request* opens pim/requests/… too. pim's own rule still holds there.
 func TestTrapOfTheMissingSlash(t *testing.T) {
 	t.Parallel()

@@ -102,14 +102,14 @@ func (c *armClient) find(ctx context.Context, a assignment) (*armauthorization.R
 	return resp.Properties, nil
 }
 
-// unassign deletes a role assignment. One that is not there is deleted, and so
-// is one whose resource is no more; a subscription that is not found is doubt.
-func (c *armClient) unassign(ctx context.Context, a assignment) error {
-	_, err := c.assignments.Delete(ctx, bare(a.Scope), a.Name, nil)
+// unassign deletes a role assignment and tells whether it was there. One whose
+// resource is no more is not; a subscription that is not found is doubt.
+func (c *armClient) unassign(ctx context.Context, a assignment) (bool, error) {
+	resp, err := c.assignments.Delete(ctx, bare(a.Scope), a.Name, nil)
 	if noAssignment(err) {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil && resp.Name != nil, err // Azure answers with what it deleted, or with nothing
 }
 
 func noAssignment(err error) bool {

@@ -15,6 +15,7 @@ type fakeTenant struct {
 	groups     map[string]map[string]time.Time // members, and since when
 	count      int
 	quota      int // directory objects, deleted ones included; 0 = none
+	lagging    bool
 }
 
 type fakeApp struct {

@@ -271,7 +271,7 @@ func (g *graphRequest) groups() reply {
 	case len(g.parts) == 4 && g.req.Method == http.MethodPost:
 		return g.join(members)
 	case len(g.parts) == 5 && g.req.Method == http.MethodDelete:
-		if _, in := members[g.parts[3]]; !in {
+		if since, in := members[g.parts[3]]; !in || (g.tenant.lagging && !g.cloud.visible(since)) {
 			return absent()
 		}
 		delete(members, g.parts[3])

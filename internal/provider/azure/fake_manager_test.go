@@ -24,6 +24,7 @@ type fakeManager struct {
 	assignments   map[string]*fakeAssignment // by name
 	actions       map[string][]string        // of role definitions
 	limit         int                        // assignments of the subscription; 0 = none
+	lagging       bool                       // deletions do not see at once what was made
 	server        *armfake.RoleAssignmentsServerTransport
 	definitions   *armfake.RoleDefinitionsServerTransport
 }
@@ -162,7 +163,7 @@ func (m *fakeManager) delete(
 	m.cloud.mu.Lock()
 	defer m.cloud.mu.Unlock()
 	a := m.assignments[name]
-	if a == nil {
+	if a == nil || (m.lagging && !m.cloud.visible(a.born)) {
 		resp.SetResponse(http.StatusNoContent, armauthorization.RoleAssignmentsClientDeleteResponse{}, nil)
 		return resp, failed
 	}

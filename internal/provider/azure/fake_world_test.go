@@ -162,6 +162,8 @@ func (c *fakeCloud) serve(req *http.Request) (*http.Response, error) {
 		return c.graph(req, body), nil
 	case "management.azure.com":
 		return c.manage(req, body)
+	case "169.254.169.254":
+		return c.metadata(req), nil
 	}
 	return nil, errors.New("no such host")
 }
@@ -259,6 +261,21 @@ func (c *fakeCloud) login(req *http.Request, body []byte) *http.Response {
 	}
 	return answer(req, http.StatusOK, nil, map[string]any{
 		"token_type": "Bearer", "expires_in": 3599, "access_token": token(t.id, sp.id, sp.client, sp.roles),
+	})
+}
+
+// metadata is the service on the link that gives a machine its own identity.
+func (c *fakeCloud) metadata(req *http.Request) *http.Response {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.tenants[homeTenant]
+	sp := t.principalOf(engineClient)
+	if req.Header.Get("Metadata") != "true" || sp == nil {
+		return answer(req, http.StatusBadRequest, nil, map[string]string{"error": "invalid_request", "error_description": upstreamWords})
+	}
+	return answer(req, http.StatusOK, nil, map[string]string{
+		"token_type": "Bearer", "expires_in": "3599", "resource": req.URL.Query().Get("resource"),
+		"access_token": token(t.id, sp.id, sp.client, sp.roles),
 	})
 }
 

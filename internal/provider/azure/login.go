@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -111,9 +112,10 @@ func (p *Provider) accepts(ctx context.Context, client, secret string) (bool, er
 	if status == http.StatusTooManyRequests || status >= http.StatusInternalServerError {
 		return false, nil
 	}
-	e := &apiError{status: status, code: code}
 	if code == "" {
-		e.code = "HTTP_" + http.StatusText(status)
+		code = fmt.Sprintf("HTTP_%d", status)
 	}
-	return false, &contract.Error{Op: op, Code: code, Public: "the tenant does not accept the new secret", Refused: true, Cause: e}
+	return false, &contract.Error{
+		Op: op, Code: code, Public: "the tenant does not accept the new secret", Refused: true, Cause: &apiError{status: status, code: code},
+	}
 }

@@ -148,12 +148,9 @@ func (p *Provider) Revoke(ctx context.Context, h domain.Handle) (contract.Ended,
 	p.fresh.drop(h.Credential)
 	switch n.Kind {
 	case kindAssignment:
-		if err := p.unassignAll(ctx, n); err != nil {
-			return contract.Ended{}, err
-		}
-		return contract.Gone(), nil
+		return p.revokeAssignment(ctx, h, n)
 	case kindMember:
-		return p.revokeMember(ctx, n)
+		return p.revokeMember(ctx, h, n)
 	case kindPassword:
 		return p.revokePassword(ctx, h, n)
 	}

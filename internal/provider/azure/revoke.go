@@ -10,17 +10,33 @@ import (
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 )
 
-// unassignAll deletes a credential's role assignments. All are tried, and none
-// may fail: a token outlives its secret, and Azure asks for the assignment with
-// every call.
-func (p *Provider) unassignAll(ctx context.Context, n names) error {
+// unassignAll deletes a credential's role assignments and tells whether all
+// were there. All are tried, and none may fail: a token outlives its secret, and
+// Azure asks for the assignment with every call.
+func (p *Provider) unassignAll(ctx context.Context, n names) (bool, error) {
 	var failed []error
+	all := true
 	for _, a := range n.Roles {
-		if err := p.arm.unassign(ctx, a); err != nil {
+		was, err := p.arm.unassign(ctx, a)
+		if err != nil {
 			failed = append(failed, failure("delete role assignment", err))
 		}
+		all = all && was
 	}
-	return first(failed)
+	return all, first(failed)
+}
+
+// revokeAssignment ends an assignment of the requester's own account. One that
+// is not there may not be shown yet.
+func (p *Provider) revokeAssignment(ctx context.Context, h domain.Handle, n names) (contract.Ended, error) {
+	was, err := p.unassignAll(ctx, n)
+	if err != nil {
+		return contract.Ended{}, err
+	}
+	if !was {
+		return p.lookAgain(h), nil
+	}
+	return contract.Gone(), nil
 }
 
 // first is the first of several errors: one clear message.
@@ -40,7 +56,8 @@ func (p *Provider) revokePrincipal(ctx context.Context, h domain.Handle, n names
 		return p.purge(ctx, h, n)
 	}
 	var failed []error
-	if err := p.unassignAll(ctx, n); err != nil {
+	all, err := p.unassignAll(ctx, n)
+	if err != nil {
 		failed = append(failed, err)
 	}
 	n, found, err := p.findOwn(ctx, h, n)
@@ -58,7 +75,11 @@ func (p *Provider) revokePrincipal(ctx context.Context, h domain.Handle, n names
 	if !found {
 		return p.lookAgain(h), nil
 	}
-	return p.deleteApplication(ctx, h, n)
+	ended, err := p.deleteApplication(ctx, h, n)
+	if err == nil && ended.Done() && !all {
+		return p.lookAgain(h), nil
+	}
+	return ended, err
 }
 
 // findOwn looks for an application whose id was never noted, by the name that
@@ -151,6 +172,9 @@ func (p *Provider) purge(ctx context.Context, h domain.Handle, n names) (contrac
 	if p.env.Clock.Now().Before(time.Unix(n.Due, 0)) {
 		return contract.Ended{AccessGone: true, Rest: h, Again: time.Unix(n.Due, 0)}, nil
 	}
+	if _, err := p.unassignAll(ctx, n); err != nil {
+		return contract.Ended{}, err
+	}
 	for _, id := range []string{n.Object, n.Principal} {
 		if id == "" {
 			continue
@@ -181,15 +205,19 @@ func (p *Provider) revokePassword(ctx context.Context, h domain.Handle, n names)
 var errInDoubt = errors.New("a membership that nobody noted")
 
 // revokeMember ends a membership that is ours.
-func (p *Provider) revokeMember(ctx context.Context, n names) (contract.Ended, error) {
+func (p *Provider) revokeMember(ctx context.Context, h domain.Handle, n names) (contract.Ended, error) {
 	const op = "remove from group"
 	group, who := n.Group[0], n.Principal
 	switch {
 	case n.Foreign:
 		return contract.Gone(), nil
 	case n.Given:
-		if _, err := p.graph.removeMember(ctx, group, who); err != nil {
+		was, err := p.graph.removeMember(ctx, group, who)
+		if err != nil {
 			return contract.Ended{}, failure(op, err)
+		}
+		if !was { // it may not be shown yet
+			return p.lookAgain(h), nil
 		}
 		return contract.Gone(), nil
 	}

@@ -251,3 +251,39 @@ func TestAHandleIsBoundToItsForms(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsNotShownYetIsLookedForAgain(t *testing.T) {
+	t.Parallel()
+	for name, fields := range map[string]contract.Values{"an assignment": ownRole(), "a membership": ownGroup(), "a principal": readerRole()} {
+		k := newKit(t)
+		k.manager.lagging, k.home.lagging = true, true
+		p := k.open(t, k.target(nil))
+		_, h := k.mustIssue(t, p, fields)
+		k.mustEnd(t, p, h)
+		if left := k.exists(t, h); len(left) != 0 {
+			t.Errorf("%s is left: %v", name, left)
+		}
+	}
+}
+
+func TestADirectoryThatIsFullSaysSo(t *testing.T) {
+	t.Parallel()
+	k := newKit(t)
+	k.home.quota = k.home.objects() + 1
+	k.manager.limit = 1
+	p := k.open(t, k.target(nil))
+	_, h, err := k.issue(t, p, k.input(t, readerRole()))
+	if failed, ok := errors.AsType[*contract.Error](err); !ok || failed.Code != "Directory_QuotaExceeded" {
+		t.Errorf("got %v", err)
+	}
+	k.mustEnd(t, p, h)
+	k.home.quota = 0
+	_, h, err = k.issue(t, p, k.input(t, contract.Values{"azure_roles": []string{"Reader@" + scopeAll, "Contributor@" + scopeGroup}}))
+	if failed, ok := errors.AsType[*contract.Error](err); !ok || failed.Code != "RoleAssignmentLimitExceeded" {
+		t.Errorf("got %v", err)
+	}
+	k.mustEnd(t, p, h)
+	if len(k.manager.assignments) != 0 || len(k.exists(t, h)) != 0 {
+		t.Error("half of a credential is left")
+	}
+}

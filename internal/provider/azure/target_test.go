@@ -1,6 +1,11 @@
 package azure
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -110,6 +115,53 @@ func TestAWorkloadsTokenIsReadBelowTheRootAtEveryLogin(t *testing.T) {
 	}
 }
 
+func TestACertificateAndTheMachinesOwnIdentityLogInToo(t *testing.T) {
+	t.Parallel()
+	k := newKit(t)
+	k.home.app(func(a *fakeApp) bool { return a.client == engineClient }).certificate = true
+	certificate := k.target(nil)
+	certificate.Secrets = map[string]secret.String{"client_certificate": newCertificate(t)}
+	managed := k.target(nil)
+	managed.Secrets = nil
+	for name, target := range map[string]contract.Target{"certificate": certificate, "managed identity": managed} {
+		p, err := open(k.surroundings(), contract.Env{Clock: k.clk, AllowAmbient: []string{Type}}, target)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if place, err := p.Place(t.Context()); err != nil || place != homeTenant {
+			t.Errorf("%s: place %q, %v", name, place, err)
+		}
+		if _, err := p.StageRoot(t.Context(), string(k.input(t, nil).Credential)); err == nil {
+			t.Errorf("%s was rotated", name)
+		}
+	}
+	broken := k.target(nil)
+	broken.Secrets = map[string]secret.String{"client_certificate": secret.New("-----BEGIN NOTHING-----")}
+	if _, report := readTarget(k.env(), broken); report.OK() {
+		t.Error("a certificate that is none was taken")
+	}
+}
+
+// newCertificate is a certificate and its key in PEM.
+func newCertificate(t *testing.T) secret.String {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sample := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: start, NotAfter: start.AddDate(1, 0, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, sample, sample, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return secret.New(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})) +
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})))
+}
+
 func TestThePlaceIsTheTenantAndTheSubscriptionItIsBoundTo(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)
@@ -159,6 +211,32 @@ func TestRoleFields(t *testing.T) {
 	owner := p.Validate(t.Context(), contract.Spec{Fields: contract.Values{"azure_roles": []string{"Owner@" + scopeAll}}}, true)
 	if !owner.OK() || len(owner.Warnings) != 1 {
 		t.Errorf("a role that can assign roles needs one warning: %+v", owner)
+	}
+}
+
+func TestTheLargestRoleFitsIntoAHandle(t *testing.T) {
+	t.Parallel()
+	k := newKit(t)
+	p := k.open(t, k.target(nil))
+	var roles, groups []string
+	for i := range maxRoles {
+		id := guid("role", string(rune('a'+i)))
+		scope := scopeGroup + "/providers/Microsoft.Compute"
+		for len(scope) < maxScopeLength-90 {
+			scope += "/" + strings.Repeat("x", 80)
+		}
+		roles = append(roles, id+"@"+scope)
+	}
+	for i := range maxGroups {
+		groups = append(groups, guid("group", string(rune('a'+i))))
+	}
+	h, err := p.Plan(t.Context(), k.input(t, contract.Values{"azure_roles": roles, "azure_groups": groups, "permanently_delete": true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := h.Encode()
+	if err != nil || len(text) > domain.MaxHandleBytes-400 {
+		t.Errorf("%d bytes leave no room for what is learnt on the way (%v)", len(text), err)
 	}
 }
 

@@ -40,7 +40,7 @@ lint: ## golangci-lint over all modules
 	@scripts/lint.sh
 
 .PHONY: test
-test: test-unit test-acceptance test-ssh test-kubernetes test-aws test-azure ## everything that proves it
+test: test-unit test-acceptance test-ssh test-kubernetes test-aws test-azure test-gcp ## everything that proves it
 
 .PHONY: test-unit
 test-unit: ## tests of the plugin's own packages
@@ -59,6 +59,10 @@ test-ssh: ## SSH and X.509 certificates on a real sshd and with openssl
 .PHONY: test-kubernetes
 test-kubernetes: ## the Kubernetes provider against a real API server and etcd
 	@scripts/test-kubernetes.sh
+
+.PHONY: test-gcp
+test-gcp: ## the Google Cloud provider, its calls judged by Google's descriptions
+	@scripts/test-gcp.sh
 
 .PHONY: test-aws
 test-aws: ## the AWS provider against moto, and its policies before a judge

@@ -100,12 +100,8 @@ func (p *Provider) giveToken(ctx context.Context, j *job) (contract.Issued, erro
 	if err != nil {
 		return contract.Issued{}, failure(op, err)
 	}
-	ready, err := p.works(ctx, j, t.token)
-	if err != nil {
-		return contract.Issued{}, failure("wait for permissions", err)
-	}
-	if !ready {
-		return contract.Issued{Handle: j.handle, PollAfter: pollAfter}, nil
+	if ready, err := p.works(ctx, j, t.token); err != nil || !ready {
+		return p.notEffective(j, err)
 	}
 	if err := j.note(func(n *names) { n.Given = true }); err != nil {
 		return contract.Issued{}, err
@@ -148,8 +144,9 @@ func (p *Provider) works(ctx context.Context, j *job, token secret.String) (bool
 	}
 	for _, r := range j.role.resources {
 		have, err := p.api.allowed(ctx, r, j.role.wait, token)
-		if isUnready(err) || statusOf(err) == http.StatusUnauthorized {
-			return false, nil
+		switch statusOf(err) {
+		case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
+			return false, nil // it is not known there yet
 		}
 		if err != nil {
 			return false, err
@@ -159,6 +156,21 @@ func (p *Provider) works(ctx context.Context, j *job, token secret.String) (bool
 		}
 	}
 	return true, nil
+}
+
+// notEffective is the answer while a new account lacks permissions that the
+// role waits for, or the reason why nobody waits any longer.
+func (p *Provider) notEffective(j *job, err error) (contract.Issued, error) {
+	const op = "wait for permissions"
+	if err != nil {
+		return contract.Issued{}, failure(op, err)
+	}
+	if p.env.Clock.Now().After(domain.TimeOf(string(j.in.Credential)).Add(slowTimeout - 2*issueTimeout)) {
+		return contract.Issued{}, &contract.Error{
+			Op: op, Code: "not_effective", Public: "the roles did not give the permissions of wait_for_permissions in the time there was",
+		}
+	}
+	return contract.Issued{Handle: j.handle, PollAfter: pollAfter}, nil
 }
 
 // revokeOwn disables the account, which ends its tokens and keys, takes its

@@ -201,10 +201,29 @@ func (d *desk) attempt(ctx context.Context, r resource, batch []*visit, errs []e
 			return err
 		}
 	}
+	return d.compare(ctx, r, p, batch, errs)
+}
+
+// compare looks at what Google made of a write, and takes back what is not what
+// was asked for.
+func (d *desk) compare(ctx context.Context, r resource, p *policy, batch []*visit, errs []error) error {
+	wrong := false
 	for i, v := range batch {
-		if errs[i] == nil {
-			errs[i] = v.edit.check(p)
+		if errs[i] != nil {
+			continue
 		}
+		if errs[i] = v.edit.check(p); errs[i] == nil {
+			continue
+		}
+		changed, err := v.edit.takeBack(p)
+		if err != nil {
+			return err
+		}
+		wrong = wrong || changed
 	}
-	return nil
+	if !wrong {
+		return nil
+	}
+	_, err := d.api.writePolicy(ctx, r, p)
+	return err
 }

@@ -25,6 +25,9 @@ type edit interface {
 	apply(p *policy) (changed bool, err error)
 	// check looks at what Google made of it.
 	check(p *policy) error
+	// takeBack removes what was made and is not what was asked for. It tells
+	// whether there was anything.
+	takeBack(p *policy) (changed bool, err error)
 }
 
 // grant adds a principal to roles until a time.
@@ -108,6 +111,28 @@ func (g grant) check(p *policy) error {
 	return nil
 }
 
+// takeBack removes the principal's unconditional bindings to the roles: before
+// the write there were none (apply), so they are ours, without their condition.
+func (g grant) takeBack(p *policy) (changed bool, err error) {
+	var left []binding
+	for _, b := range p.bindings {
+		if !slices.Contains(g.roles, b.role) || b.condition != nil || !b.has(g.principal) {
+			left = append(left, b)
+			continue
+		}
+		changed = true
+		rest, some, err := b.without(g.principal)
+		if err != nil {
+			return false, err
+		}
+		if some {
+			left = append(left, rest)
+		}
+	}
+	p.bindings = left
+	return changed, nil
+}
+
 // withdrawal removes a principal from every binding with a credential's title.
 // Somebody whom others added to such a binding stays.
 type withdrawal struct {
@@ -150,3 +175,6 @@ func (w withdrawal) check(p *policy) error {
 	}
 	return nil
 }
+
+// takeBack implements edit: there is nothing to take back.
+func (withdrawal) takeBack(*policy) (changed bool, err error) { return false, nil }

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
@@ -87,17 +88,14 @@ func (p *Provider) giveKey(ctx context.Context, j *job) (contract.Issued, error)
 		}
 	}
 	t, err := p.api.assertKey(ctx, k)
-	if isUnready(err) || statusOf(err) == 401 {
+	if isUnready(err) || statusOf(err) == http.StatusUnauthorized {
 		return p.notYet(j, "try key", err)
 	}
 	if err != nil {
 		return contract.Issued{}, failure("try key", err)
 	}
 	if ready, err := p.works(ctx, j, t.token); err != nil || !ready {
-		if err != nil {
-			return contract.Issued{}, failure("wait for permissions", err)
-		}
-		return contract.Issued{Handle: j.handle, PollAfter: pollAfter}, nil
+		return p.notEffective(j, err)
 	}
 	if err := j.note(func(n *names) { n.Given = true }); err != nil {
 		return contract.Issued{}, err

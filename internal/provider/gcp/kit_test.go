@@ -236,7 +236,7 @@ func (quiet) Debug(string, ...any) {}
 func (quiet) Warn(string, ...any)  {}
 func (quiet) Error(string, ...any) {}
 
-var discovery = sync.OnceValues(fakegcp.LoadDiscovery)
+var discovery = sync.OnceValues(func() (*fakegcp.Discovery, error) { return fakegcp.LoadDiscovery(".") })
 
 // judged holds every call of a test to Google's own descriptions, and every
 // answer of the fake too. It returns the methods that were called.

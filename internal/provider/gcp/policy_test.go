@@ -118,6 +118,7 @@ type anyEdit func(*policy) (bool, error)
 
 func (e anyEdit) apply(p *policy) (bool, error) { return e(p) }
 func (anyEdit) check(*policy) error             { return nil }
+func (anyEdit) takeBack(*policy) (bool, error)  { return false, nil }
 
 // TestAHundredAtOnceLoseNothing has a hundred credentials issued and revoked on
 // one policy, from two processes, while somebody else writes to it too.

@@ -19,6 +19,7 @@ const (
 	// refreshBefore is how long before its end a token of our own is replaced.
 	refreshBefore = 5 * time.Minute
 	kindAccount   = "service_account"
+	workloadPool  = ".svc.id.goog" // ends the name of a GKE workload that goes through no service account
 	kindExternal  = "external_account"
 )
 
@@ -213,22 +214,32 @@ func (s *tokenSource) identity(ctx context.Context, c *client) ([]string, error)
 	case r.external != nil:
 		return []string{r.external.account()}, nil
 	}
+	email, err := s.machine(ctx, c)
+	if err != nil || strings.HasSuffix(email, workloadPool) {
+		return nil, err
+	}
+	return []string{email}, nil
+}
+
+// machine is the address of the machine's own identity: a service account, or
+// the pool of a cluster whose workloads are federated.
+func (s *tokenSource) machine(ctx context.Context, c *client) (string, error) {
 	s.mu.Lock()
 	known := s.ambient
 	s.mu.Unlock()
 	if known != "" {
-		return []string{known}, nil
+		return known, nil
 	}
 	raw, err := c.doRaw(ctx, metadataCall("email"))
-	email := strings.TrimSpace(string(raw))
-	if err == nil && !accountForm.MatchString(email) {
-		err = refused("read our own identity", "no_identity", "this machine has no service account")
-	}
 	if err != nil {
-		return nil, err
+		return "", err
+	}
+	email := strings.TrimSpace(string(raw))
+	if !accountForm.MatchString(email) && !strings.HasSuffix(email, workloadPool) {
+		return "", refused("read our own identity", "no_identity", "this machine has no service account")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ambient = email
-	return []string{email}, nil
+	return email, nil
 }

@@ -1,6 +1,7 @@
 package gcp
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"os"
@@ -53,6 +54,7 @@ func TestTheEngineLogsIn(t *testing.T) {
 		files   func(t *testing.T, k *kit) map[string]string
 		fields  contract.Values
 		ambient bool
+		machine string // its identity, if it is not the engine's usual one
 		env     string // GOOGLE_APPLICATION_CREDENTIALS, a name in the root
 		who     string
 		through []string
@@ -81,7 +83,8 @@ func TestTheEngineLogsIn(t *testing.T) {
 			},
 			fields: contract.Values{"credentials_file": "wif.json"}, who: one, through: []string{federated, one},
 		},
-		"as the machine": {ambient: true, who: engineAccount},
+		"as the machine":             {ambient: true, who: engineAccount},
+		"as a workload of a cluster": {ambient: true, machine: "my-cluster.svc.id.goog", who: "a federated identity"},
 		"as the environment says": {
 			files:   func(_ *testing.T, k *kit) map[string]string { return map[string]string{"adc.json": k.root.Reveal()} },
 			ambient: true, env: "adc.json", who: engineAccount,
@@ -95,7 +98,8 @@ func TestTheEngineLogsIn(t *testing.T) {
 				k.cloud.Empower(email)
 			}
 			k.cloud.Trust("subject-token", federated)
-			k.cloud.Machine(engineAccount)
+			k.cloud.Machine(cmp.Or(row.machine, engineAccount))
+			k.cloud.Empower("my-cluster.svc.id.goog")
 			content := map[string]string{}
 			if row.files != nil {
 				content = row.files(t, k)

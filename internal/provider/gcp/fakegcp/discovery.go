@@ -78,9 +78,11 @@ func files() map[string]string {
 func Undescribed() []string { return []string{"metadata", "oauth2"} }
 
 // LoadDiscovery reads the descriptions from the module cache, which the go
-// command fills if need be.
-func LoadDiscovery() (*Discovery, error) {
-	out, err := exec.Command("go", "mod", "download", "-json", "google.golang.org/api").Output() //nolint:noctx // a fixed command of a test
+// command fills if need be. dir is any directory of the plugin's own module.
+func LoadDiscovery(dir string) (*Discovery, error) {
+	cmd := exec.Command("go", "mod", "download", "-json", "google.golang.org/api") //nolint:noctx // of a test, seconds at most
+	cmd.Dir = dir
+	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("go mod download google.golang.org/api: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 // faults are what goes wrong on purpose.
 type faults struct {
 	outage  bool
+	bare    bool            // policies lose conditions without a word
 	denied  map[string]bool // permissions that the engine lacks
 	planned []*Fault
 }
@@ -46,6 +47,14 @@ func (c *Cloud) Pending() int {
 		n += f.Times
 	}
 	return n
+}
+
+// DropConditions has policies lose the conditions of what is written, as
+// services do that know none.
+func (c *Cloud) DropConditions() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.faults.bare = true
 }
 
 // Forget drops the planned faults that have not happened yet.

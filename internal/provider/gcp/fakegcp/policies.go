@@ -243,6 +243,10 @@ func (c *Cloud) writePolicy(v *visit, name string, p *policy, raw json.RawMessag
 	before := p.made
 	p.bindings, p.made = nil, map[string]time.Time{}
 	for _, b := range in.Bindings {
+		if c.faults.bare {
+			read := readBinding(b)
+			b = encode(map[string]any{"role": read.Role, "members": read.Members})
+		}
 		at, had := before[string(b)]
 		if !had {
 			at = c.clk.Now()

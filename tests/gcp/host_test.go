@@ -1,0 +1,183 @@
+package gcp
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/gcp/fakegcp"
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
+)
+
+func TestAccessEndsThroughTheHost(t *testing.T) {
+	o := newOffice(t)
+	root := host.Root()
+	for way, end := range map[string]func(t *testing.T, role, id string, creds harness.Answer){
+		"its lease is revoked": func(t *testing.T, _, id string, creds harness.Answer) {
+			t.Helper()
+			root.Write(t, "sys/leases/revoke", args{"lease_id": creds.LeaseID, "sync": true}).OK(t)
+			o.alice.Delete(t, o.path("requests/"+id)).OK(t)
+		},
+		"an approver ends it": func(t *testing.T, _, id string, _ harness.Answer) {
+			t.Helper()
+			o.bob.Write(t, o.path("grants/"+id+"/revoke"), args{"reason": "order 4711 is through"}).OK(t)
+		},
+		"the kill switch is pulled": func(t *testing.T, role, _ string, _ harness.Answer) {
+			t.Helper()
+			o.write(t, "revoke", args{"role": role, "reason": "a laptop was stolen", "hold": 0})
+		},
+	} {
+		for _, role := range contract.SortedKeys(kinds()) {
+			t.Run(role+", when "+way, func(t *testing.T) {
+				o.write(t, "roles/"+role, o.role(kinds()[role]))
+				id := o.granted(t, role)
+				creds := o.alice.Read(t, o.path("creds/"+role)).OK(t)
+				if creds.Data["pim_revocation"] != "propagating" || o.access(t, creds) == "" {
+					t.Fatalf("%v, and the access does not work", creds.Data["pim_revocation"])
+				}
+				end(t, role, id, creds)
+				poll.Until(t, endBound, func() error {
+					if why := o.access(t, creds); why != "" {
+						return errors.New(why)
+					}
+					if left := o.usable(); len(left) > 0 {
+						return fmt.Errorf("left: %v", left)
+					}
+					return nil
+				})
+			})
+		}
+	}
+}
+
+func TestTokensOfExistingAccountsSayWhatTheyAre(t *testing.T) {
+	o := newOffice(t)
+	role := o.auto(args{"service_account_email": robot, "ttl": "10m"})
+	o.write(t, "roles/robot", role)
+	creds := o.alice.Read(t, o.path("creds/robot")).OK(t)
+	if creds.Data["pim_revocation"] != "expiry_only" || o.access(t, creds) == "" {
+		t.Errorf("%s", creds.Body)
+	}
+	role["min_revocation"] = "propagating"
+	host.Root().Write(t, o.path("roles/robot-strict"), role).Refused(t, http.StatusBadRequest, "")
+}
+
+// TestASlowCloudIsWaitedFor has new accounts take longer than a call may.
+func TestASlowCloudIsWaitedFor(t *testing.T) {
+	o := newOffice(t)
+	o.SetLag(fakegcp.Lag{Members: 3 * time.Second, Tokens: 27 * time.Second})
+	o.write(t, "roles/own-token", o.auto(kinds()["own-token"]))
+	first := o.alice.Read(t, o.path("creds/own-token"))
+	first.Refused(t, http.StatusBadRequest, "credential preparing")
+	poll.Until(t, endBound, func() error {
+		creds := o.alice.Read(t, o.path("creds/own-token"))
+		if creds.Status != http.StatusOK {
+			return fmt.Errorf("%d %s", creds.Status, creds.Body)
+		}
+		if o.access(t, creds) == "" {
+			t.Error("a credential that does not work was handed out")
+		}
+		return nil
+	})
+	if made := o.Accounts("pim-0"); len(made) != 1 {
+		t.Errorf("accounts: %v", made)
+	}
+}
+
+// TestManyAtOnceThroughTheHost has one person read a credential many times at
+// once while somebody else writes to the policy. Google allows 20 conditional
+// bindings of one principal and role; who comes after that is told so.
+func TestManyAtOnceThroughTheHost(t *testing.T) {
+	const many, allowed = 30, 20
+	o := newOffice(t)
+	o.SetPolicy(policy, nil, `{"role":"roles/browser","members":["user:bob@example.com"]}`)
+	o.Invade(policy, 3)
+	role := o.role(kinds()["own-user"])
+	role["max_credentials"] = 32
+	o.write(t, "roles/own-user", role)
+	o.granted(t, "own-user")
+	var wg sync.WaitGroup
+	answers := make([]harness.Answer, many)
+	for i := range many {
+		wg.Go(func() { answers[i] = o.alice.Read(t, o.path("creds/own-user")) })
+	}
+	wg.Wait()
+	issued := 0
+	for _, a := range answers {
+		switch {
+		case a.Status == http.StatusOK:
+			issued++
+		case !strings.Contains(string(a.Body), "limit_conditions"):
+			t.Errorf("%d %s", a.Status, a.Body)
+		}
+	}
+	if n := len(o.usable()); issued != allowed || n != allowed {
+		t.Errorf("%d issued, %d bindings, not %d", issued, n, allowed)
+	}
+	o.write(t, "revoke", args{"role": "own-user", "reason": "enough", "hold": 0})
+	poll.Until(t, endBound, func() error {
+		if left := o.usable(); len(left) > 0 {
+			return fmt.Errorf("%d are left", len(left))
+		}
+		return nil
+	})
+	if n := len(o.Bindings(policy)); n != 1+3 {
+		t.Errorf("others have %d bindings, not 4", n)
+	}
+}
+
+func TestTheRootKeyIsRotatedThroughTheHost(t *testing.T) {
+	o := newOffice(t)
+	before, _ := o.Find(engine)
+	o.write(t, "targets/prod/rotate-root", nil)
+	after, _ := o.Find(engine)
+	if len(after.Keys) != 1 || slices.Equal(contract.SortedKeys(before.Keys), contract.SortedKeys(after.Keys)) {
+		t.Errorf("keys before: %v, after: %v", contract.SortedKeys(before.Keys), contract.SortedKeys(after.Keys))
+	}
+	o.write(t, "roles/own-user", o.auto(kinds()["own-user"]))
+	o.alice.Read(t, o.path("creds/own-user")).OK(t)
+}
+
+func TestCheckThroughTheHost(t *testing.T) {
+	o := newOffice(t)
+	o.write(t, "roles/own-token", o.role(kinds()["own-token"]))
+	o.Deny("iam.serviceAccounts.disable")
+	check := host.Root().Read(t, o.path("targets/prod/check")).OK(t)
+	for _, words := range []string{engine, "iam.serviceAccounts.disable on projects/prod-access", "hasOnly(['roles/compute.viewer'])"} {
+		if !strings.Contains(string(check.Body), words) {
+			t.Errorf("check does not say %s: %s", words, check.Body)
+		}
+	}
+}
+
+func TestBadInputIsRefusedByTheHost(t *testing.T) {
+	o := newOffice(t)
+	for name, row := range map[string]struct {
+		path string
+		data args
+	}{
+		"a target that is another project":   {"targets/x", o.target(args{"project": "stage-access"})},
+		"a target without a credential":      {"targets/x", o.target(args{"credentials": nil})},
+		"a target with a key that is none":   {"targets/x", o.target(args{"credentials": "{}"})},
+		"a target with a file and no root":   {"targets/x", o.target(args{"credentials": nil, "credentials_file": "x.json"})},
+		"a role of nothing":                  {"roles/x", o.role(nil)},
+		"a role of the engine's own account": {"roles/x", o.role(args{"service_account_email": engine})},
+		"a role of owner":                    {"roles/x", o.role(args{"iam_roles": "roles/owner"})},
+		"a role that escapes its condition":  {"roles/x", o.role(args{"iam_roles": "roles/compute.viewer", "condition": "true) || (true"})},
+		"a role somewhere else":              {"roles/x", o.role(args{"iam_roles": "roles/compute.viewer", "resources": "projects/other-1"})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer := host.Root().Write(t, o.path(row.path), row.data)
+			if answer.Status != http.StatusBadRequest || strings.Contains(string(answer.Body), fakegcp.UpstreamWords) {
+				t.Errorf("%d %s", answer.Status, answer.Body)
+			}
+		})
+	}
+}

@@ -68,6 +68,22 @@ func (a *Access) release(ctx context.Context, c domain.Credential) (last bool, e
 	return last, err
 }
 
+// usedByOthers tells whether a shared object belongs to others by now, for a
+// handle that no record is left of: it takes no part in the set, since nobody
+// would take it out again.
+func (a *Access) usedByOthers(ctx context.Context, h domain.Handle) (used bool, err error) {
+	if h.Shared == "" {
+		return false, nil
+	}
+	err = a.store.WithClaim(h.Target, h.Shared, func(tx *store.ClaimTx) error {
+		c, err := tx.Get(ctx)
+		others := slices.DeleteFunc(c.Holders, func(id domain.CredentialID) bool { return id == h.Credential })
+		used = len(others) > 0 || c.Releasing != ""
+		return err
+	})
+	return used, err
+}
+
 // released says that the target confirmed the release.
 func (a *Access) released(ctx context.Context, c domain.Credential) error {
 	return a.store.WithClaim(c.Handle.Target, c.Handle.Shared, func(tx *store.ClaimTx) error {

@@ -366,6 +366,9 @@ func (a *Access) orphanEnd(ctx context.Context, d LeaseData) error {
 	if err := a.publishStray(ctx, d.Handle); err != nil {
 		return err
 	}
+	if used, err := a.usedByOthers(ctx, d.Handle); err != nil || used {
+		return err
+	}
 	_, err = a.revokeHandle(ctx, d.Handle)
 	return err
 }

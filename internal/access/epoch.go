@@ -66,7 +66,7 @@ func (a *Access) continueEpoch(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	old := a.index.pick(func(r row) bool { return !r.state.Terminal() && r.filed.Before(st.EpochAt) })
+	old := a.index.pick(func(r row) bool { return !r.state.Terminal() && !r.filed.After(st.EpochAt) })
 	for _, r := range old {
 		if err := a.endRequest(ctx, r.id, domain.Party{}, "rotate-epoch"); err != nil {
 			return
@@ -110,6 +110,9 @@ func (a *Access) swept(ctx context.Context, name string) bool {
 	clean := true
 	err = lister.List(ctx, func(f contract.Found) error {
 		known, err := a.onRecord(ctx, f)
+		if err == nil && !known {
+			known, err = a.usedByOthers(ctx, f.Handle)
+		}
 		if err != nil || known {
 			return err
 		}

@@ -372,13 +372,13 @@ func (x *index) restAt(target string) int {
 }
 
 // restBefore counts the credentials of a target that are not gone, under
-// requests that were filed before a time.
+// requests that were filed until a time.
 func (x *index) restBefore(target string, at time.Time) int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	n := 0
 	for _, w := range x.byTarget[target] {
-		if w.filed.Before(at) {
+		if !w.filed.After(at) {
 			n += w.rest
 		}
 	}

@@ -5,13 +5,19 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"io"
+	"log"
 	"math/big"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
@@ -69,6 +75,35 @@ func TestTargetFields(t *testing.T) {
 		if (row.wrong == "") != report.OK() || (row.wrong != "" && !found) {
 			t.Errorf("%s: %v", row.name, report.Problems)
 		}
+	}
+}
+
+// TestTheRealWayLeadsNowhereElse goes through the provider's own transport.
+func TestTheRealWayLeadsNowhereElse(t *testing.T) {
+	t.Parallel()
+	k := newKit(t)
+	elsewhere := httptest.NewUnstartedServer(http.NotFoundHandler())
+	elsewhere.Config.ErrorLog = log.New(io.Discard, "", 0)
+	elsewhere.StartTLS()
+	t.Cleanup(elsewhere.Close)
+	for name, address := range map[string]string{
+		"nobody listens": "https://127.0.0.1:1", "a certificate that nobody vouches for": elsewhere.URL,
+	} {
+		target := k.target(contract.Values{"endpoints": map[string]string{"login": address, "graph": address, "arm": address}})
+		p, err := open(machine(), contract.Env{Clock: clock.System{}, AllowLocal: true}, target)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		_, err = p.Place(t.Context())
+		if failed, ok := errors.AsType[*contract.Error](err); !ok || failed.Code != codeUnreachable || strings.Contains(err.Error(), "127.0.0.1") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := refuseLocal("tcp", "127.0.0.1:443", nil); !errors.Is(err, errLocal) {
+		t.Errorf("this machine was not refused: %v", err)
+	}
+	if err := refuseLocal("tcp", "20.190.128.1:443", nil); err != nil {
+		t.Errorf("the cloud was refused: %v", err)
 	}
 }
 

@@ -122,7 +122,7 @@ func TestRolesThatAreRefusedWhenTheyAreIssued(t *testing.T) {
 		target func(*contract.Target)
 		fields contract.Values
 		params map[string]string
-		break_ func(*fakeAWS)
+		spoil  func(*fakeAWS)
 		code   string
 	}{
 		{
@@ -147,15 +147,15 @@ func TestRolesThatAreRefusedWhenTheyAreIssued(t *testing.T) {
 		{name: "a role that does not exist", code: "no_such_role", fields: contract.Values{"role_arns": []string{roleARN(homeAccount, "gone")}}},
 		{
 			name: "a role whose policies may not be read", code: "AccessDenied", fields: role(),
-			break_: func(w *fakeAWS) { w.fail("ListAttached", "AccessDenied", 1) },
+			spoil: func(w *fakeAWS) { w.fail("ListAttached", "AccessDenied", 1) },
 		},
 		{
 			name: "a role that AWS keeps to itself", code: "UnmodifiableEntity", fields: role(),
-			break_: func(w *fakeAWS) { w.fail("GetInline", "UnmodifiableEntity", 1) },
+			spoil: func(w *fakeAWS) { w.fail("GetInline", "UnmodifiableEntity", 1) },
 		},
 		{
 			name: "a role whose other policies leave no room for denies", code: "revocations_full", fields: role(),
-			break_: func(w *fakeAWS) {
+			spoil: func(w *fakeAWS) {
 				w.setInline(prodRole, "other", policyOfSize(fatal{}, 9600))
 				for range attachedQuota {
 					r := w.accounts[homeAccount].roles[prodRole]
@@ -171,8 +171,8 @@ func TestRolesThatAreRefusedWhenTheyAreIssued(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			w := newFakeAWS()
-			if row.break_ != nil {
-				row.break_(w)
+			if row.spoil != nil {
+				row.spoil(w)
 			}
 			in := w.ask(t, time.Hour, row.fields)
 			in.Params = row.params

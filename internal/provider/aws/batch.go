@@ -36,7 +36,7 @@ var errClosed = errors.New("the provider instance is closed")
 func newBatcher[O any](
 	limit time.Duration, run func(ctx context.Context, order O) (bool, error), merge func(into *O, more O),
 ) *batcher[O] {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:gosec // stop calls it
 	return &batcher[O]{
 		run: run, merge: merge, next: map[string]*batch[O]{}, busy: map[string]bool{}, stop: cancel,
 		bound: func() (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, limit) },

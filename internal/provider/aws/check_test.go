@@ -21,8 +21,7 @@ func specs(fields ...contract.Values) []contract.Spec {
 func TestCheckSaysWhoWeAreAndWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	w := newFakeAWS()
-	w.accounts[homeAccount].users["root"].inline["less"] =
-		`{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":["iam:PutRolePolicy","iam:CreateUser"],"Resource":"*"}]}`
+	w.accounts[homeAccount].users["root"].inline["less"] = `{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":["iam:PutRolePolicy","iam:CreateUser"],"Resource":"*"}]}`
 	report, err := w.open(t, nil).Check(noCancel, specs(role(), userFields(), federationFields("revocation", string(domain.Propagating)), centerFields("scp_deny", fakeRail)))
 	if err != nil {
 		t.Fatal(err)
@@ -101,8 +100,7 @@ func TestTheRequiredPolicyIsEnoughAndNoMore(t *testing.T) {
 func TestCheckAsksForTheRevokerApart(t *testing.T) {
 	t.Parallel()
 	w := newFakeAWS()
-	w.accounts[homeAccount].roles["pim-revoker"].inline["own"] =
-		`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iam:Get*","Resource":"*"}]}`
+	w.accounts[homeAccount].roles["pim-revoker"].inline["own"] = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iam:Get*","Resource":"*"}]}`
 	p := w.open(t, func(target *contract.Target) { target.Fields["revoker_role_arn"] = roleARN(homeAccount, "pim-revoker") })
 	report, err := p.Check(noCancel, specs(role()))
 	if err != nil {

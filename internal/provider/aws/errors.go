@@ -39,6 +39,8 @@ type fact struct {
 // facts is every code that the provider tells apart. Sources: the common
 // errors and the per-action errors in the API references of STS, IAM, IAM
 // Identity Center, Identity Store and Organizations.
+//
+//nolint:gochecknoglobals // constant table
 var facts = map[string]fact{
 	"NoSuchEntity":              {absent, "there is no such thing at AWS"},
 	"NoSuchEntityException":     {absent, "there is no such thing at AWS"},
@@ -153,8 +155,7 @@ func failed(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var known *contract.Error
-	if errors.As(err, &known) {
+	if _, ok := errors.AsType[*contract.Error](err); ok {
 		return err
 	}
 	switch {
@@ -228,10 +229,8 @@ func familyOf(err error) family {
 	if err == nil {
 		return unknown
 	}
-	var known *contract.Error
-	if errors.As(err, &known) {
-		var t *trace
-		if errors.As(known.Cause, &t) {
+	if known, ok := errors.AsType[*contract.Error](err); ok {
+		if t, ok := errors.AsType[*trace](known.Cause); ok {
 			if f, ok := facts[t.Code]; ok {
 				return f.family
 			}
@@ -257,7 +256,6 @@ func familyOf(err error) family {
 
 func isAbsent(err error) bool { return familyOf(err) == absent }
 func isTaken(err error) bool  { return familyOf(err) == taken }
-func isFull(err error) bool   { return familyOf(err) == full }
 
 // worthAnotherTry tells whether the same call may work a moment later.
 func worthAnotherTry(err error) bool {

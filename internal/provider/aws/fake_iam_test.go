@@ -3,6 +3,7 @@ package aws
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -264,9 +265,7 @@ func (c *fakeCaller) ListUsers(ctx context.Context, prefix string) ([]userInfo, 
 // TagUser implements userAPI.
 func (c *fakeCaller) TagUser(ctx context.Context, name string, tags map[string]string) error {
 	return c.user(ctx, "TagUser", name, func(p *fakePrincipal) error {
-		for k, v := range tags {
-			p.info.Tags[k] = v
-		}
+		maps.Copy(p.info.Tags, tags)
 		return nil
 	})
 }

@@ -13,7 +13,8 @@ import (
 func federationFields(more ...any) contract.Values {
 	v := contract.Values{"credential_type": kindFederation, "policy_document": allowAllPolicy}
 	for i := 0; i+1 < len(more); i += 2 {
-		v[more[i].(string)] = more[i+1]
+		name, _ := more[i].(string)
+		v[name] = more[i+1]
 	}
 	return v
 }
@@ -106,7 +107,8 @@ func TestConsoleLinks(t *testing.T) {
 				}
 			})
 			g := mustIssue(t, p, w.ask(t, row.window, row.fields))
-			link, err := url.Parse(g.issued.Data.Reveal()["console_url"].(string))
+			address, _ := g.issued.Data.Reveal()["console_url"].(string)
+			link, err := url.Parse(address)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -19,6 +19,8 @@ const (
 // persistActions make an identity, or a way into one, that outlives the
 // credential. Wildcards keep them short: they share 2,048 characters with the
 // role's own policy.
+//
+//nolint:gochecknoglobals // constant table
 var persistActions = names{
 	"iam:CreateUser", "iam:CreateRole", "iam:CreateAccessKey", "iam:UpdateAccessKey",
 	"iam:*LoginProfile", "iam:UpdateAssumeRolePolicy", "iam:Create*Provider",
@@ -27,6 +29,8 @@ var persistActions = names{
 
 // chainActions lead on to a session that this credential's policies do not
 // bind.
+//
+//nolint:gochecknoglobals // constant table
 var chainActions = names{"sts:AssumeRole", "sts:AssumeRoot", "sts:GetFederationToken"}
 
 // guard is what every credential that pim issues is forbidden, whatever else

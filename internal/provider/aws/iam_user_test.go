@@ -13,7 +13,8 @@ import (
 func userFields(more ...any) contract.Values {
 	v := contract.Values{"credential_type": kindUser, "policy_document": allowAllPolicy}
 	for i := 0; i+1 < len(more); i += 2 {
-		v[more[i].(string)] = more[i+1]
+		name, _ := more[i].(string)
+		v[name] = more[i+1]
 	}
 	return v
 }

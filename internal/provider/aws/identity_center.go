@@ -44,19 +44,8 @@ func (j *issuing) assign(ctx context.Context) (contract.Issued, error) {
 		return contract.Issued{}, failed("list assignments", err)
 	}
 	there := slices.Contains(list, a.User)
-	if !j.d.Made {
-		if there && !j.in.Joined {
-			return contract.Issued{}, refusal("assign", "outside_pim", "the user already has this access outside pim")
-		}
-		j.d.Made, j.d.SetName = true, set.Name
-		if j.d.Rail != "" {
-			if err := j.p.reserveRail(ctx, j.d); err != nil {
-				return contract.Issued{}, err
-			}
-		}
-		if err := j.save(); err != nil {
-			return contract.Issued{}, err
-		}
+	if err := j.claimAssignment(ctx, there, set.Name); err != nil {
+		return contract.Issued{}, err
 	}
 	if !there {
 		if err := j.p.assigned(ctx, a); err != nil {
@@ -70,6 +59,23 @@ func (j *issuing) assign(ctx context.Context) (contract.Issued, error) {
 			"expiration": j.d.end().Format(time.RFC3339),
 		}),
 	}, nil
+}
+
+// claimAssignment writes down that the assignment is to be ours, before it is.
+func (j *issuing) claimAssignment(ctx context.Context, there bool, set string) error {
+	if j.d.Made {
+		return nil
+	}
+	if there && !j.in.Joined {
+		return refusal("assign", "outside_pim", "the user already has this access outside pim")
+	}
+	j.d.Made, j.d.SetName = true, set
+	if j.d.Rail != "" {
+		if err := j.p.reserveRail(ctx, j.d); err != nil {
+			return err
+		}
+	}
+	return j.save()
 }
 
 // assigned asks for the assignment and waits until it is there.

@@ -13,7 +13,8 @@ import (
 func centerFields(more ...any) contract.Values {
 	v := contract.Values{"permission_set_arn": fakeSet, "account_id": memberOfOrg, "principal_source": "metadata:aws_user"}
 	for i := 0; i+1 < len(more); i += 2 {
-		v[more[i].(string)] = more[i+1]
+		name, _ := more[i].(string)
+		v[name] = more[i+1]
 	}
 	return v
 }

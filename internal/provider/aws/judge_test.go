@@ -37,7 +37,8 @@ var judged sync.Map // text → []statement
 
 func statementsOf(text string) ([]statement, bool) {
 	if known, ok := judged.Load(text); ok {
-		return known.([]statement), true
+		list, ok := known.([]statement)
+		return list, ok
 	}
 	var d struct{ Statement []statement }
 	if err := json.Unmarshal([]byte(text), &d); err != nil {

@@ -52,7 +52,11 @@ func (w *fakeAWS) instanceAt(t fataler, pace pace, change func(*contract.Target)
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}
-	return p.(*Provider)
+	out, ok := p.(*Provider)
+	if !ok {
+		t.Fatalf("opened a %T", p)
+	}
+	return out
 }
 
 // open is instance for a test, closed at its end.
@@ -142,7 +146,8 @@ func mustRevoke(t fataler, p *Provider, h domain.Handle) contract.Ended {
 func role(more ...any) contract.Values {
 	v := contract.Values{"role_arns": []string{roleARN(homeAccount, prodRole)}}
 	for i := 0; i+1 < len(more); i += 2 {
-		v[more[i].(string)] = more[i+1]
+		name, _ := more[i].(string)
+		v[name] = more[i+1]
 	}
 	return v
 }
@@ -152,8 +157,7 @@ func (w *fakeAWS) ok(g grant) bool { return w.works(nil, g.issued) }
 
 // codeOf is the code of an error of ours.
 func codeOf(err error) string {
-	var e *contract.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*contract.Error](err); ok {
 		return e.Code
 	}
 	return ""

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -161,19 +162,10 @@ func (l *ledger) surge(w wave) {
 	l.waves = []wave{w}
 }
 
-// prune drops what is no longer needed and tells whether anything was.
-func (l *ledger) prune(now time.Time) bool {
-	changed := false
-	for session, until := range l.entries {
-		if !until.After(now) {
-			delete(l.entries, session)
-			changed = true
-		}
-	}
-	kept := slices.DeleteFunc(l.waves, func(w wave) bool { return !w.Until.After(now) })
-	changed = changed || len(kept) != len(l.waves)
-	l.waves = kept
-	return changed
+// prune drops what is no longer needed.
+func (l *ledger) prune(now time.Time) {
+	maps.DeleteFunc(l.entries, func(_ string, until time.Time) bool { return !until.After(now) })
+	l.waves = slices.DeleteFunc(l.waves, func(w wave) bool { return !w.Until.After(now) })
 }
 
 func (l *ledger) empty() bool {
@@ -182,9 +174,7 @@ func (l *ledger) empty() bool {
 
 func (l *ledger) clone() *ledger {
 	c := newLedger(l.key)
-	for s, until := range l.entries {
-		c.entries[s] = until
-	}
+	maps.Copy(c.entries, l.entries)
 	c.waves, c.foreign = slices.Clone(l.waves), slices.Clone(l.foreign)
 	return c
 }

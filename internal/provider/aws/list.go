@@ -46,7 +46,7 @@ func (p *Provider) List(ctx context.Context, yield func(contract.Found) error) e
 func (p *Provider) found(u userInfo, place string, yield func(contract.Found) error) error {
 	id, err := domain.ParseCredentialID(u.Tags[tagCredential])
 	if err != nil || u.Name != sessionName(id) || u.Tags[tagTarget] != p.target.Tag() {
-		return nil
+		return nil //nolint:nilerr // not ours
 	}
 	h, err := with(domain.Handle{
 		Provider: Type, V: handleVersion, Target: p.target.Name, Place: place, Credential: id,

@@ -39,6 +39,7 @@ func denyActions(kind holderKind) []string {
 	return out
 }
 
+//nolint:gochecknoglobals // constant table
 var (
 	overflowActions = []string{
 		"iam:CreatePolicy", "iam:TagPolicy", "iam:GetPolicy", "iam:GetPolicyVersion", "iam:ListPolicyVersions",

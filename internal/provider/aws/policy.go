@@ -124,6 +124,7 @@ func compactStatement(raw json.RawMessage) (json.RawMessage, error) {
 	return encodeJSON(fields)
 }
 
+//nolint:gochecknoglobals // constant table
 var statementFields = []string{
 	"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition",
 }

@@ -41,9 +41,7 @@ type Provider struct {
 	roles map[string]rememberedRole
 }
 
-var (
-	_ contract.Provider = (*Provider)(nil)
-)
+var _ contract.Provider = (*Provider)(nil)
 
 func open(env contract.Env, target contract.Target, dial dialer, pace pace) (contract.Provider, error) {
 	if report := checkTarget(env, target); !report.OK() {

@@ -122,7 +122,7 @@ func (p *Provider) stagedKey(ctx context.Context, op, user, id string) (string, 
 	of, at, _ := strings.Cut(info.Tags[tagRotation], "@")
 	unix, err := strconv.ParseInt(at, 10, 64)
 	if err != nil || of != id {
-		return "", nil // this rotation made nothing
+		return "", nil //nolint:nilerr // this rotation made nothing
 	}
 	keys, err := p.cloud.Root.ListKeys(ctx, user)
 	if err != nil {

@@ -42,12 +42,8 @@ func dialAWS(_ contract.Env, s settings) (*cloud, error) {
 			})
 		},
 	}
-	rootCreds, err := s.rootProvider(base)
-	if err != nil {
-		return nil, err
-	}
 	root := base.Copy()
-	root.Credentials = awssdk.NewCredentialsCache(rootCreds)
+	root.Credentials = awssdk.NewCredentialsCache(s.rootProvider(base))
 	issuer := s.assuming(root, s.BaseRole, "pim-base")
 	revoker := s.assuming(issuer, s.RevokerRole, "pim-revoker")
 	center := issuer.Copy()
@@ -132,7 +128,7 @@ func (s settings) account(cfg awssdk.Config) *sdkAccount {
 var errNoEnvironment = errors.New("the environment of the plugin has no AWS credentials")
 
 // rootProvider finds the root credential where the target says it is.
-func (s settings) rootProvider(base awssdk.Config) (awssdk.CredentialsProvider, error) {
+func (s settings) rootProvider(base awssdk.Config) awssdk.CredentialsProvider {
 	switch s.Source {
 	case sourceEnvironment:
 		return awssdk.CredentialsProviderFunc(func(context.Context) (awssdk.Credentials, error) {
@@ -144,19 +140,19 @@ func (s settings) rootProvider(base awssdk.Config) (awssdk.CredentialsProvider, 
 				return c, errNoEnvironment
 			}
 			return c, nil
-		}), nil
+		})
 	case sourceInstance:
-		return ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = imds.New(imds.Options{}) }), nil
+		return ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = imds.New(imds.Options{}) })
 	case sourceContainer:
-		return containerProvider(), nil
+		return containerProvider()
 	case sourceWebIdentity:
 		anonymous := base.Copy()
 		anonymous.Credentials = awssdk.AnonymousCredentials{}
 		return stscreds.NewWebIdentityRoleProvider(
 			s.stsClient(anonymous, stsPlace{s.STSRegion, s.STSEndpoint}), s.WebRole, tokenFile{s.FileRoot, s.WebFile},
-			func(o *stscreds.WebIdentityRoleOptions) { o.RoleSessionName = "pim" }), nil
+			func(o *stscreds.WebIdentityRoleOptions) { o.RoleSessionName = "pim" })
 	}
-	return credentials.NewStaticCredentialsProvider(s.Root.ID, s.Root.Secret.Reveal(), ""), nil
+	return credentials.NewStaticCredentialsProvider(s.Root.ID, s.Root.Secret.Reveal(), "")
 }
 
 // tokenFile reads the web identity token afresh each time: whoever provides it

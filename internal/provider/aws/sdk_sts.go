@@ -58,7 +58,7 @@ func (a *sdkAccount) Assume(ctx context.Context, in assumeInput) (session, error
 	if out.AssumedRoleUser != nil {
 		s.ARN = val(out.AssumedRoleUser.Arn)
 	}
-	s.Packed = int(val(out.PackedPolicySize))
+	s.Packed = int(val(out.PackedPolicySize)) //nolint:staticcheck // what its successor says is not documented as a share of the limit
 	return s, nil
 }
 
@@ -76,7 +76,7 @@ func (a *sdkAccount) Federate(ctx context.Context, in federateInput) (session, e
 	if out.FederatedUser != nil {
 		s.ARN = val(out.FederatedUser.Arn)
 	}
-	s.Packed = int(val(out.PackedPolicySize))
+	s.Packed = int(val(out.PackedPolicySize)) //nolint:staticcheck // what its successor says is not documented as a share of the limit
 	return s, nil
 }
 
@@ -106,7 +106,7 @@ func stsTags(tags map[string]string) []types.Tag {
 	return out
 }
 
-func seconds(d time.Duration) *int32 { return awssdk.Int32(int32(d / time.Second)) }
+func seconds(d time.Duration) *int32 { return awssdk.Int32(int32(d / time.Second)) } //nolint:gosec // 12 hours at most
 
 // optional is nil for an empty text.
 func optional(s string) *string {

@@ -83,18 +83,21 @@ var (
 // validExternalID tells whether STS takes an external id: 2 to 1,224 characters.
 func validExternalID(s string) bool { return len(s) <= 1224 && externalForm.MatchString(s) }
 
+func checkRoleARNs(r *contract.Report, f contract.Values) {
+	for _, name := range []string{"base_role_arn", "revoker_role_arn", "web_identity_role_arn"} {
+		v := f.String(name)
+		if a, ok := parseARN(v); v != "" && (!ok || !isRoleARN(a)) {
+			r.Addf(name, "is not the ARN of an IAM role")
+		}
+	}
+}
+
 // checkTarget reports every problem of a target's fields, offline.
 func checkTarget(env contract.Env, t contract.Target) contract.Report {
 	var r contract.Report
 	f := t.Fields.WithDefaults(targetFields())
 	checkRoot(&r, env, f, t.Secrets)
-	for _, name := range []string{"base_role_arn", "revoker_role_arn", "web_identity_role_arn"} {
-		if v := f.String(name); v != "" {
-			if a, ok := parseARN(v); !ok || !isRoleARN(a) {
-				r.Addf(name, "is not the ARN of an IAM role")
-			}
-		}
-	}
+	checkRoleARNs(&r, f)
 	if v := f.String("external_id"); v != "" && !validExternalID(v) {
 		r.Addf("external_id", "has a form that STS does not take")
 	}
@@ -118,6 +121,7 @@ func checkTarget(env contract.Env, t contract.Target) contract.Report {
 	return r
 }
 
+//nolint:gochecknoglobals // constant table
 var endpointFields = []string{
 	"sts_endpoint", "iam_endpoint", "identity_center_endpoint", "identity_store_endpoint", "organizations_endpoint", "signin_endpoint",
 }

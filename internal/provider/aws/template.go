@@ -21,7 +21,7 @@ const (
 // whose it is.
 const (
 	tagManaged    = "pim:managed"
-	tagCredential = "pim:credential"
+	tagCredential = "pim:credential" //nolint:gosec // the name of a tag
 	tagRequest    = "pim:request"
 	tagRole       = "pim:role"
 	tagTarget     = "pim:target"
@@ -30,6 +30,8 @@ const (
 var placeholder = regexp.MustCompile(`\{\{([^{}]*)\}\}`)
 
 // variables are the placeholders without a name of their own.
+//
+//nolint:gochecknoglobals // constant table
 var variables = map[string]func(contract.Input) string{
 	"person":        func(in contract.Input) string { return in.Person },
 	"ticket":        func(in contract.Input) string { return in.Ticket },

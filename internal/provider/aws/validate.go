@@ -24,6 +24,8 @@ var (
 )
 
 // fieldsOf names, for each credential type, the fields that belong to it.
+//
+//nolint:gochecknoglobals // constant table
 var fieldsOf = map[string][]string{
 	kindRole: {
 		"role_arns", "external_id", "policy_document", "policy_arns", "session_tags", "transitive_tags", "allow_chaining",

@@ -26,8 +26,10 @@ func TestRolesThatAreNotValid(t *testing.T) {
 		{"a role of Identity Center", role("role_arns", []string{roleARN(homeAccount, "aws-reserved/sso.amazonaws.com/AWSReservedSSO_A_1")}), []string{"role_arns: keeps to itself"}},
 		{"several roles without a parameter to choose", role("role_arns", []string{roleARN(homeAccount, "a"), roleARN(homeAccount, "b")}), []string{"role_arns: request parameter role_arn"}},
 		{"the base role", role("role_arns", []string{roleARN(homeAccount, "pim-base")}), []string{"role_arns: own identity"}},
-		{"everything wrong at once", role("policy_document", "{", "policy_arns", []string{"x"}, "allow_chaining", []string{"y"}, "external_id", " "),
-			[]string{"policy_document: not a policy", "policy_arns: managed policy", "allow_chaining: not the ARN", "external_id: form"}},
+		{
+			"everything wrong at once", role("policy_document", "{", "policy_arns", []string{"x"}, "allow_chaining", []string{"y"}, "external_id", " "),
+			[]string{"policy_document: not a policy", "policy_arns: managed policy", "allow_chaining: not the ARN", "external_id: form"},
+		},
 		{"chaining to another account", role("allow_chaining", []string{roleARN(otherAccount, "x")}), []string{"allow_chaining: another account"}},
 		{"a policy that is too long with the guard", role("policy_document", strings.Replace(allowAllPolicy, `"*"`, `"`+strings.Repeat("a", 1500)+`"`, 1)), []string{"policy_document: characters with what pim adds"}},
 		{"a tag with a parameter that is not declared", role("session_tags", map[string]string{"a": "{{params.b}}"}), []string{"session_tags: does not declare"}},
@@ -90,25 +92,25 @@ func TestProbingARole(t *testing.T) {
 	for _, row := range []struct {
 		name    string
 		fields  contract.Values
-		break_  func(*fakeAWS)
+		spoil   func(*fakeAWS)
 		problem string // field
 		warning string
 	}{
 		{name: "a role that does not exist", fields: role("role_arns", []string{roleARN(homeAccount, "gone")}), problem: "role_arns"},
 		{name: "a role with another path at AWS", fields: role("role_arns", []string{roleARN(homeAccount, "path/"+prodRole)}), problem: "role_arns"},
-		{name: "a role that may not be read", fields: role(), break_: func(w *fakeAWS) { w.fail("GetRole", "AccessDenied", -1) }, warning: "could not be read"},
-		{name: "a role whose policies may not be read", fields: role(), break_: func(w *fakeAWS) { w.fail("ListAttached", "AccessDenied", -1) }, warning: "policies of a role could not be read"},
+		{name: "a role that may not be read", fields: role(), spoil: func(w *fakeAWS) { w.fail("GetRole", "AccessDenied", -1) }, warning: "could not be read"},
+		{name: "a role whose policies may not be read", fields: role(), spoil: func(w *fakeAWS) { w.fail("ListAttached", "AccessDenied", -1) }, warning: "policies of a role could not be read"},
 		{name: "a permission set that does not exist", fields: centerFields("permission_set_arn", fakeSet+"0"), problem: "permission_set_arn"},
 		{name: "an assignment tells how long sessions last", fields: centerFields(), warning: "can last 1h"},
-		{name: "a service control policy that was not prepared", fields: centerFields("scp_deny", fakeRail), break_: func(w *fakeAWS) { w.center.rails[fakeRail] = allowAllPolicy }, problem: "scp_deny"},
-		{name: "AWS cannot be reached", fields: role(), break_: func(w *fakeAWS) { w.broken = true }, warning: "could not be asked"},
+		{name: "a service control policy that was not prepared", fields: centerFields("scp_deny", fakeRail), spoil: func(w *fakeAWS) { w.center.rails[fakeRail] = allowAllPolicy }, problem: "scp_deny"},
+		{name: "AWS cannot be reached", fields: role(), spoil: func(w *fakeAWS) { w.broken = true }, warning: "could not be asked"},
 		{name: "lasting access is warned of", fields: role("can_persist", true), warning: "outlive"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			w := newFakeAWS()
-			if row.break_ != nil {
-				row.break_(w)
+			if row.spoil != nil {
+				row.spoil(w)
 			}
 			report := w.open(t, nil).Validate(noCancel, contract.Spec{Fields: row.fields}, true)
 			if row.problem == "" && !report.OK() || row.problem != "" && !slices.ContainsFunc(report.Problems, func(p contract.Problem) bool { return p.Field == row.problem }) {

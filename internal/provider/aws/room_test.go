@@ -145,8 +145,8 @@ func TestWhenNamesHaveNoRoomAWaveEndsAll(t *testing.T) {
 	if w.count("PutInline") != puts {
 		t.Error("the recheck wrote another wave, which would end newer sessions")
 	}
-	log := fresh.env.Log.(*memoryLog)
-	if len(log.lines) == 0 {
+	log, ok := fresh.env.Log.(*memoryLog)
+	if !ok || len(log.lines) == 0 {
 		t.Error("nobody is told that others were ended too")
 	}
 }

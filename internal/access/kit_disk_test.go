@@ -14,6 +14,7 @@ import (
 var (
 	errDead  = errors.New("this process is dead")
 	errWrite = errors.New("the write failed")
+	errRead  = errors.New("the read failed")
 )
 
 // disk is what survives every process: keys and values.
@@ -71,6 +72,7 @@ type session struct {
 
 	mu      sync.Mutex
 	dead    bool
+	blind   bool // requests cannot be read
 	cut     cut
 	writes  int
 	counted counts
@@ -86,6 +88,12 @@ func (s *session) alive() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.dead
+}
+
+func (s *session) setBlind(blind bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blind = blind
 }
 
 func (s *session) kill() {
@@ -129,6 +137,9 @@ func (s *session) Get(_ context.Context, key string) (*logical.StorageEntry, err
 		return nil, errDead
 	}
 	s.counted.reads++
+	if s.blind && kindOf(key) == "req" {
+		return nil, errRead
+	}
 	s.d.mu.Lock()
 	defer s.d.mu.Unlock()
 	raw, ok := s.d.data[key]

@@ -127,6 +127,7 @@ type mount struct {
 	s      *session
 	step   func(string)
 
+	blind    bool // the next process cannot read requests at first
 	dangling bool // entries that name nothing are in order for now
 	list     *contract.RevocationList
 }
@@ -155,7 +156,7 @@ func newMount(t *testing.T) *mount {
 // boot starts a process on the disk as it is.
 func (m *mount) boot() {
 	m.Helper()
-	m.s = &session{d: m.disk}
+	m.s = &session{d: m.disk, blind: m.blind}
 	descriptor := mortal(m.world.Descriptor(), m.s)
 	descriptor.List = m.list
 	a, err := access.New(access.Options{

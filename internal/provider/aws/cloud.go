@@ -21,7 +21,6 @@ type session struct {
 	SessionToken secret.String
 	Expires      time.Time
 	ARN          string // of the assumed role session or the federated user
-	Packed       int    // percent used of the packed size that policies and tags share
 }
 
 // keyPair is a long-term access key with its secret.

@@ -58,7 +58,6 @@ func (a *sdkAccount) Assume(ctx context.Context, in assumeInput) (session, error
 	if out.AssumedRoleUser != nil {
 		s.ARN = val(out.AssumedRoleUser.Arn)
 	}
-	s.Packed = int(val(out.PackedPolicySize)) //nolint:staticcheck // what its successor says is not documented as a share of the limit
 	return s, nil
 }
 
@@ -76,7 +75,6 @@ func (a *sdkAccount) Federate(ctx context.Context, in federateInput) (session, e
 	if out.FederatedUser != nil {
 		s.ARN = val(out.FederatedUser.Arn)
 	}
-	s.Packed = int(val(out.PackedPolicySize)) //nolint:staticcheck // what its successor says is not documented as a share of the limit
 	return s, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,21 +28,96 @@ func steps(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := map[string]bool{}
+	src := source{set: token.NewFileSet(), carriers: map[string]int{}, found: map[string]bool{}}
 	for _, file := range files {
 		if strings.HasSuffix(file, "_test.go") {
 			continue
 		}
-		if err := stepsOf(file, found); err != nil {
+		parsed, err := parser.ParseFile(src.set, file, nil, 0)
+		if err != nil {
 			t.Fatal(err)
 		}
+		src.files = append(src.files, parsed)
 	}
-	out := make([]string, 0, len(found))
-	for s := range found {
-		out = append(out, s)
+	if err := src.search(); err != nil {
+		t.Fatal(err)
 	}
-	slices.Sort(out)
-	return out
+	return slices.Sorted(maps.Keys(src.found))
+}
+
+// source is the code of the use cases. Carriers are the methods of Access that write
+// a record and take the name of the step: two steps, one on each side of the write.
+type source struct {
+	set      *token.FileSet
+	files    []*ast.File
+	carriers map[string]int // name → which argument is the step
+	found    map[string]bool
+}
+
+func (s *source) search() (err error) {
+	for _, file := range s.files {
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv != nil {
+				s.carrier(f)
+			}
+		}
+	}
+	for _, file := range s.files {
+		ast.Inspect(file, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok && (!s.step(call) || !s.write(call)) {
+				err = fmt.Errorf("%s: the name of this step is no literal", s.set.Position(call.Pos()))
+			}
+			return true
+		})
+	}
+	return err
+}
+
+// carrier notes a method of Access with a parameter called step.
+func (s *source) carrier(f *ast.FuncDecl) {
+	if star, ok := f.Recv.List[0].Type.(*ast.StarExpr); !ok || fmt.Sprint(star.X) != "Access" {
+		return
+	}
+	n := 0
+	for _, field := range f.Type.Params.List {
+		for _, name := range field.Names {
+			if name.Name == "step" {
+				s.carriers[f.Name.Name] = n
+			}
+			n++
+		}
+	}
+}
+
+// step handles a.step("name"); false means that it cannot be read.
+func (s *source) step(call *ast.CallExpr) bool {
+	method, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok || method.Sel.Name != "step" || len(call.Args) != 1 {
+		return true
+	}
+	text, known := literal(call.Args[0])
+	if known {
+		s.found[text] = true
+	}
+	return known || prefixed(call.Args[0])
+}
+
+// write handles a call of a carrier; false means that it cannot be read.
+func (s *source) write(call *ast.CallExpr) bool {
+	method, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok {
+		return true
+	}
+	at, carries := s.carriers[method.Sel.Name]
+	if on, ok := method.X.(*ast.Ident); !carries || !ok || on.Name != "a" || len(call.Args) <= at {
+		return true
+	}
+	text, known := literal(call.Args[at])
+	if known {
+		s.found["before put "+text], s.found["after put "+text] = true, true
+	}
+	passed, ok := call.Args[at].(*ast.Ident)
+	return known || ok && passed.Name == "step"
 }
 
 // armedElsewhere are the texts of other suites that let the process die: their
@@ -79,40 +155,6 @@ func armedElsewhere(t *testing.T) map[string]bool {
 		})
 	}
 	return out
-}
-
-// stepsOf finds a.step("name") and a.save(…, "name"), which is two steps around
-// one write.
-func stepsOf(file string, found map[string]bool) (err error) {
-	set := token.NewFileSet()
-	parsed, err := parser.ParseFile(set, file, nil, 0)
-	if err != nil {
-		return err
-	}
-	ast.Inspect(parsed, func(n ast.Node) bool {
-		call, ok := n.(*ast.CallExpr)
-		if !ok || len(call.Args) == 0 {
-			return true
-		}
-		name, ok := call.Fun.(*ast.SelectorExpr)
-		if !ok || name.Sel.Name != "step" && name.Sel.Name != "save" {
-			return true
-		}
-		last := call.Args[len(call.Args)-1]
-		text, known := literal(last)
-		switch {
-		case !known && name.Sel.Name == "step" && prefixed(last):
-			// the two steps of save itself
-		case !known:
-			err = fmt.Errorf("%s: the name of this step is no literal", set.Position(call.Pos()))
-		case name.Sel.Name == "step":
-			found[text] = true
-		default:
-			found["before put "+text], found["after put "+text] = true, true
-		}
-		return true
-	})
-	return err
 }
 
 func literal(e ast.Expr) (string, bool) {

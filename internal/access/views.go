@@ -140,19 +140,29 @@ func (a *Access) Wait(ctx context.Context, c Caller, id domain.RequestID) (Reque
 		return RequestView{}, err
 	}
 	seen := r.At(a.now())
-	// Asked for only now, so that unknown ids leave nothing behind.
-	changed := a.index.changed(id)
-	if a.index.current(id, r.Rev) && (seen == domain.Pending || seen == domain.Scheduled && !r.FirstRead) {
-		wait := MaxWait
-		if at := dueAt(*r, a.boot, a.now()); !at.IsZero() {
-			wait = min(wait, max(at.Sub(a.now()), 0))
-		}
-		a.waitChange(ctx, changed, wait)
+	if seen == domain.Pending || seen == domain.Scheduled && !r.FirstRead {
+		a.waitFor(ctx, *r)
 		if r, err = a.visible(ctx, who, id); err != nil {
 			return RequestView{}, err
 		}
 	}
 	return a.view(ctx, *r, who)
+}
+
+// waitFor returns when an open request is no longer as it was seen, or after
+// MaxWait.
+func (a *Access) waitFor(ctx context.Context, r domain.Request) {
+	// Asked for only now, so that unknown ids and closed requests leave nothing
+	// behind; what changed since it was seen shows in its revision.
+	changed := a.index.changed(r.ID)
+	if !a.index.current(r.ID, r.Rev) {
+		return
+	}
+	wait := MaxWait
+	if at := dueAt(r, a.boot, a.now()); !at.IsZero() {
+		wait = min(wait, max(at.Sub(a.now()), 0))
+	}
+	a.waitChange(ctx, changed, wait)
 }
 
 // Approval reads one request for somebody who can decide on it.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -79,6 +80,42 @@ func TestKilledBetweenAnyTwoCalls(t *testing.T) {
 	}
 }
 
+// killing kills the plugin's process at one call.
+type killing struct {
+	at    int64
+	after bool
+	kills *atomic.Int64
+
+	mu           sync.Mutex
+	count        int64
+	killed, over bool
+}
+
+func (k *killing) see(t *testing.T, done bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.over || done != k.after {
+		return
+	}
+	if k.count++; k.count != k.at {
+		return
+	}
+	k.killed = true
+	for _, pid := range plugins(t) {
+		if syscall.Kill(pid, syscall.SIGKILL) == nil {
+			k.kills.Add(1)
+		}
+	}
+}
+
+// end keeps the process alive from now on, and tells whether it was killed.
+func (k *killing) end() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.over = true
+	return k.killed
+}
+
 // killedAt reads a credential and kills the plugin at a call. It tells whether
 // the issue got that far, and waits until nothing usable is left.
 func (o *office) killedAt(t *testing.T, role string, n int64, after bool) bool {
@@ -89,26 +126,12 @@ func (o *office) killedAt(t *testing.T, role string, n int64, after bool) bool {
 		}
 		return nil
 	})
-	var count atomic.Int64
-	var killed atomic.Bool
-	stop := o.Watch(func(done bool) {
-		if done != after || count.Add(1) != n {
-			return
-		}
-		killed.Store(true) // first: the host answers as soon as the process is gone
-		pids := plugins(t)
-		if len(pids) == 0 {
-			t.Log("the call came from a process that is gone already")
-		}
-		for _, pid := range pids {
-			if syscall.Kill(pid, syscall.SIGKILL) == nil {
-				o.kills.Add(1)
-			}
-		}
-	})
+	k := &killing{at: n, after: after, kills: &o.kills}
+	stop := o.Watch(func(done bool) { k.see(t, done) })
 	creds := o.alice.Read(t, o.path("creds/"+role))
 	stop()
-	if !killed.Load() && creds.Status != http.StatusOK {
+	killed := k.end()
+	if !killed && creds.Status != http.StatusOK {
 		t.Fatalf("without a kill: %d %s", creds.Status, creds.Body)
 	}
 	if creds.Status == http.StatusOK { // the call was the reaper's, or none
@@ -127,5 +150,5 @@ func (o *office) killedAt(t *testing.T, role string, n int64, after bool) bool {
 		}
 		return nil
 	})
-	return killed.Load()
+	return killed
 }

@@ -21,6 +21,14 @@ func TestACredentialIsHandedOutWhenItWorks(t *testing.T) {
 		t.Errorf("handed out after %s, works: %v", waited, k.works(t, issued))
 	}
 	k.mustEnd(t, p, h)
+
+	k.cloud.SetLag(fakegcp.Lag{Members: 10 * time.Second, Reads: 40 * time.Second, Keys: 20 * time.Second})
+	began := k.clk.Now()
+	issued, h = k.mustIssue(t, p, ownKey())
+	if waited := k.clk.Now().Sub(began); waited < 60*time.Second || !k.works(t, issued) {
+		t.Errorf("a key was handed out after %s, works: %v", waited, k.works(t, issued))
+	}
+	k.mustEnd(t, p, h)
 }
 
 func TestWaitingForACredentialHasAnEndWithAReason(t *testing.T) {

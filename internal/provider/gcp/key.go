@@ -83,7 +83,11 @@ func (p *Provider) giveKey(ctx context.Context, j *job) (contract.Issued, error)
 	k, ok := p.fresh.get(j.in.Credential)
 	if !ok || k.file.PrivateKeyID != j.names.Key {
 		var err error
-		if k, err = p.makeKey(ctx, j); err != nil {
+		k, err = p.makeKey(ctx, j)
+		if j.role.own() && isAbsent(err) {
+			return p.notYet(j, "upload key", err)
+		}
+		if err != nil {
 			return contract.Issued{}, err
 		}
 	}

@@ -36,7 +36,7 @@ func (c *Cloud) RootKey(email string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	raw, err := json.Marshal(map[string]string{
+	raw, err := json.Marshal(map[string]string{ //nolint:gosec // a key of an account that exists in tests alone
 		"type": "service_account", "private_key_id": id, "client_email": email, "token_uri": "https://oauth2.googleapis.com/token",
 		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})),
 	})

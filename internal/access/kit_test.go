@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/access"
@@ -113,10 +113,24 @@ func (j *journal) all() []string {
 	return slices.Clone(j.lines)
 }
 
+// tester is what a mount needs of a test; both *testing.T and *rapid.T have it.
+type tester interface {
+	Helper()
+	Context() context.Context
+	Cleanup(f func())
+	Logf(format string, args ...any)
+	Error(args ...any)
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	FailNow()
+	Failed() bool
+}
+
 // mount is one mount of the plugin with everything around it. a and s belong to
 // the process that runs now.
 type mount struct {
-	*testing.T
+	tester
 	clk    *alarm
 	disk   *disk
 	people *people
@@ -133,11 +147,11 @@ type mount struct {
 }
 
 // bare is a mount on which nothing has been written yet.
-func bare(t *testing.T) *mount {
+func bare(t tester) *mount {
 	t.Helper()
 	clk := newAlarm()
 	m := &mount{
-		T: t, clk: clk, disk: newDisk(), people: newPeople(), host: &host{max: 32 * 24 * time.Hour},
+		tester: t, clk: clk, disk: newDisk(), people: newPeople(), host: &host{max: 32 * 24 * time.Hour},
 		world: fake.NewWorld(clk), log: &journal{},
 	}
 	m.boot()
@@ -146,7 +160,7 @@ func bare(t *testing.T) *mount {
 }
 
 // newMount is a mount with one target.
-func newMount(t *testing.T) *mount {
+func newMount(t tester) *mount {
 	t.Helper()
 	m := bare(t)
 	m.target("site", "one")
@@ -228,9 +242,7 @@ func (m *mount) target(name, address string) {
 func (m *mount) role(name string, edit func(*domain.Role), fields contract.Values) {
 	m.Helper()
 	set := contract.Values{"level": "admin"}
-	for k, v := range fields {
-		set[k] = v
-	}
+	maps.Copy(set, fields)
 	_, err := m.a.WriteRole(m.Context(), access.Caller{}, name, access.RoleEdit{Core: func(r *domain.Role) {
 		r.Target, r.EligibleGroups, r.ApproverGroups = "site", []string{"engineers"}, []string{"leads"}
 		if edit != nil {

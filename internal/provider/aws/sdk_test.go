@@ -2,6 +2,7 @@ package aws
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -105,7 +106,11 @@ func onWire(t *testing.T, w *wire, change func(*contract.Env, *contract.Target))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return closing(t, p.(*Provider))
+	opened, ok := p.(*Provider)
+	if !ok {
+		t.Fatalf("opened a %T", p)
+	}
+	return closing(t, opened)
 }
 
 // What can go wrong at AWS: each gives one clear message with AWS's code and
@@ -138,7 +143,10 @@ func TestFailuresOnTheWire(t *testing.T) {
 			w := newWire(t, row.answer)
 			_, err := onWire(t, w, nil).Place(t.Context())
 			wantCode(t, err, row.code)
-			e := err.(*contract.Error) //nolint:errorlint,forcetypeassert // wantCode has seen it
+			e, ok := errors.AsType[*contract.Error](err)
+			if !ok {
+				t.Fatalf("an error of type %T", err)
+			}
 			if !strings.Contains(e.Public, row.text) || e.Refused != row.refused || e.Throttled != row.throttle {
 				t.Errorf("%q, refused %v, throttled %v", e.Public, e.Refused, e.Throttled)
 			}
@@ -263,7 +271,8 @@ func TestAssumeRoleOnTheWire(t *testing.T) {
 		t.Errorf("the session travels in the address: %s", signin.URL)
 	}
 	data := g.issued.Data.Reveal()
-	if data["secret_key"] != "session-secret" || data["session_token"] != "session-token" || !strings.Contains(data["console_url"].(string), "SigninToken=signin-token") {
+	address, _ := data["console_url"].(string)
+	if data["secret_key"] != "session-secret" || data["session_token"] != "session-token" || !strings.Contains(address, "SigninToken=signin-token") {
 		t.Error("the answer is not what AWS gave")
 	}
 }

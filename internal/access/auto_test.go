@@ -77,7 +77,7 @@ func TestJobsLendEachOtherNothing(t *testing.T) {
 		if of["1"] == of["2"] {
 			t.Fatal("two runs share a grant")
 		}
-		_ = m.refused(onlyErr(m.run("robot", "ci", nil)), fault.CodeInvalid)
+		m.refused(onlyErr(m.run("robot", "ci", nil)), fault.CodeInvalid)
 		if n := len(m.disk.keys("req/")); n != 2 {
 			t.Fatalf("%d requests", n)
 		}
@@ -92,7 +92,7 @@ func TestAutoApprovedReadsPileUpNothing(t *testing.T) {
 	tries := func(m *mount, code fault.Code) {
 		m.Helper()
 		for range reads {
-			_ = m.refused(onlyErr(m.creds("robot", "ci")), code)
+			m.refused(onlyErr(m.creds("robot", "ci")), code)
 			m.clk.Advance(10 * time.Second)
 			m.tick()
 		}
@@ -199,8 +199,8 @@ func TestReadsThatFileRequests(t *testing.T) {
 			t.Run(row.name, func(t *testing.T) {
 				m := newMount(t)
 				m.role("admin", row.role, nil)
-				_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodePending)
-				_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodePending)
+				m.refused(onlyErr(m.creds("alice", "admin")), fault.CodePending)
+				m.refused(onlyErr(m.creds("alice", "admin")), fault.CodePending)
 				if m.filed() != 1 {
 					t.Fatalf("two reads filed %d requests", m.filed())
 				}
@@ -242,7 +242,7 @@ func TestReadsFileAtMostThreeRequestsADay(t *testing.T) {
 		m.pass(time.Minute)
 	}
 	m.pass(24 * time.Hour)
-	_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodePending)
+	m.refused(onlyErr(m.creds("alice", "admin")), fault.CodePending)
 }
 
 // What a person was told of a role is not forgotten because they asked for
@@ -252,11 +252,11 @@ func TestOtherRequestsDoNotMakeAReadForget(t *testing.T) {
 	m.role("admin", wishful, nil)
 	m.role("other", nil, nil)
 	m.config(func(c *domain.Config) { c.AutoRequestCooldown = 7 * 24 * 3600 })
-	_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodePending)
+	m.refused(onlyErr(m.creds("alice", "admin")), fault.CodePending)
 	m.must(m.decide("bob", firstOpen(m), domain.Deny))
 	m.pass(25 * time.Hour)
 	m.pending("alice", "other") // cuts old entries off the person's record
-	_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeRequestDenied)
+	m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeRequestDenied)
 	if n := m.filed(); n != 2 {
 		t.Fatalf("%d requests", n)
 	}
@@ -266,7 +266,7 @@ func TestOtherRequestsDoNotMakeAReadForget(t *testing.T) {
 func TestRequestByHandEndsTheCoolDown(t *testing.T) {
 	m := newMount(t)
 	m.role("admin", wishful, nil)
-	_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodePending)
+	m.refused(onlyErr(m.creds("alice", "admin")), fault.CodePending)
 	m.must(m.decide("bob", firstOpen(m), domain.Deny))
 	m.tick()
 	id := m.pending("alice", "admin")

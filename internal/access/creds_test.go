@@ -67,18 +67,18 @@ func TestWhichGrantAReadMeans(t *testing.T) {
 	})
 	t.Run("ambiguous when parameters differ and none are named", func(t *testing.T) {
 		m, _, _, _ := setup(t)
-		_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeAmbiguous)
+		m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeAmbiguous)
 	})
 	t.Run("not the one of another person", func(t *testing.T) {
 		m, _, short, _ := setup(t)
 		_, err := m.a.Creds(t.Context(), who("dave"), "admin", access.CredsAsk{RequestID: string(short)})
-		_ = m.refused(err, fault.CodeNoGrant)
+		m.refused(err, fault.CodeNoGrant)
 	})
 	t.Run("not one of another role", func(t *testing.T) {
 		m, _, short, _ := setup(t)
 		m.role("other", nil, nil)
 		_, err := m.a.Creds(t.Context(), who("alice"), "other", access.CredsAsk{RequestID: string(short)})
-		_ = m.refused(err, fault.CodeNoGrant)
+		m.refused(err, fault.CodeNoGrant)
 	})
 	t.Run("a named one never answers for other parameters", func(t *testing.T) {
 		m, _, short, _ := setup(t)
@@ -123,7 +123,7 @@ func TestLeaseOfACredential(t *testing.T) {
 			m.clk.Advance(row.after)
 			ans, err := m.creds("alice", "admin")
 			if row.code != "" {
-				_ = m.refused(err, row.code)
+				m.refused(err, row.code)
 				if n := m.world.Count("create"); n > 0 {
 					t.Fatalf("%d things were made", n)
 				}

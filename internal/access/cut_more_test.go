@@ -75,7 +75,7 @@ func TestEveryCutOfARotationHeals(t *testing.T) {
 					m.crash()
 				}
 				m.must(onlyErr(m.a.RotateRoot(t.Context(), "site")))
-				_ = m.refused(m.writeTarget("thief", "one", access.LiveUnsaid), fault.CodeTarget) // with the first root credential
+				m.refused(m.writeTarget("thief", "one", access.LiveUnsaid), fault.CodeTarget) // with the first root credential
 				admin(m)
 				m.granted("alice", "admin")
 				m.issued("alice", "admin")

@@ -36,7 +36,7 @@ func TestNothingSlipsThroughAnEdit(t *testing.T) {
 				}
 				m.host.planning = func() { m.must(edit(m)) }
 				_, err := m.creds("alice", "admin")
-				_ = m.refused(err, fault.CodeBusy)
+				m.refused(err, fault.CodeBusy)
 				if n := len(m.world.Objects()); n > 0 {
 					t.Fatalf("%d credential(s) were made under what is not the role any more", n)
 				}
@@ -130,9 +130,9 @@ func TestPlaceCannotChangeUnderLiveCredentials(t *testing.T) {
 	admin(m)
 	m.granted("alice", "admin")
 	ans := m.issued("alice", "admin")
-	_ = m.refused(m.writeTarget("site", "two", access.LiveKeep), fault.CodePlace)
-	_ = m.refused(m.writeTarget("site", "two", access.LiveRevoke), fault.CodePlace)
-	_ = m.refused(m.a.DeleteTarget(t.Context(), "site", false), fault.CodeLive)
+	m.refused(m.writeTarget("site", "two", access.LiveKeep), fault.CodePlace)
+	m.refused(m.writeTarget("site", "two", access.LiveRevoke), fault.CodePlace)
+	m.refused(m.a.DeleteTarget(t.Context(), "site", false), fault.CodeLive)
 	m.must(m.a.LeaseEnded(t.Context(), ans.Lease))
 	m.must(m.writeTarget("site", "two", access.LiveUnsaid))
 	m.clean()

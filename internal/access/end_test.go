@@ -167,7 +167,7 @@ func TestAnotherPlaceRefusesRevokeAndIssue(t *testing.T) {
 	if err := m.a.LeaseEnded(t.Context(), ans.Lease); err == nil {
 		t.Fatal("gone, at a place where it never was")
 	}
-	_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodePlace)
+	m.refused(onlyErr(m.creds("alice", "admin")), fault.CodePlace)
 	m.pass(2 * time.Hour)
 	if c := m.cred(ans); c.State != domain.CredRevoking {
 		t.Fatalf("%s", c.State)
@@ -206,7 +206,7 @@ func TestFailedIssueIsUndoneAndLookedAtAgain(t *testing.T) {
 	admin(m)
 	m.granted("alice", "admin")
 	m.world.Inject(fake.Fault{On: fake.OpCreate, Mode: fake.FailAfter, Times: 1})
-	_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeUpstream)
+	m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeUpstream)
 	if n := len(m.world.Objects()); n != 0 {
 		t.Fatalf("%d are left", n)
 	}

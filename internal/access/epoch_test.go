@@ -86,7 +86,7 @@ func TestNothingIsIssuedBeforeTheSweep(t *testing.T) {
 			m.crash()
 		}
 		for range 3 {
-			_ = m.refused(onlyErr(m.creds("robot", "ci")), fault.CodeEpoch)
+			m.refused(onlyErr(m.creds("robot", "ci")), fault.CodeEpoch)
 			m.look(time.Minute)
 		}
 		m.works(old, true) // the target does not answer
@@ -117,7 +117,7 @@ func TestSweepIsRepeatedUntilItIsClean(t *testing.T) {
 				t.Fatal("the target counts as swept")
 			}
 			m.crash()
-			_ = m.refused(onlyErr(m.creds("robot", "ci")), fault.CodeEpoch)
+			m.refused(onlyErr(m.creds("robot", "ci")), fault.CodeEpoch)
 			up()
 			m.pass(time.Minute)
 			m.works(stray, false)

@@ -137,7 +137,7 @@ func TestRequesterIsReadLiveAtTheDecision(t *testing.T) {
 			admin(m)
 			id := m.pending("alice", "admin")
 			leave(m)
-			_ = m.refused(m.decide("bob", id, domain.Approve), fault.CodeVoid)
+			m.refused(m.decide("bob", id, domain.Approve), fault.CodeVoid)
 			m.state(id, domain.Void)
 		})
 	}
@@ -164,7 +164,7 @@ func TestOnePersonIsOnePerson(t *testing.T) {
 		_, err := m.a.Decide(t.Context(), who("alias-of-alice"), id, access.Decision{
 			Verdict: domain.Approve, Digest: m.request(id).Digest,
 		})
-		_ = m.refused(err, fault.CodeNotApprover)
+		m.refused(err, fault.CodeNotApprover)
 		m.state(id, domain.Pending)
 	})
 	t.Run("one person approves once", func(t *testing.T) {
@@ -172,7 +172,7 @@ func TestOnePersonIsOnePerson(t *testing.T) {
 		second(m, "alias-of-bob", "bob", "leads")
 		id := m.pending("alice", "admin")
 		m.must(m.decide("bob", id, domain.Approve))
-		_ = m.refused(m.decide("alias-of-bob", id, domain.Approve), fault.CodeAlreadyDecided)
+		m.refused(m.decide("alias-of-bob", id, domain.Approve), fault.CodeAlreadyDecided)
 		m.state(id, domain.Pending)
 	})
 	t.Run("two become one before the quorum", func(t *testing.T) {
@@ -187,7 +187,7 @@ func TestOnePersonIsOnePerson(t *testing.T) {
 		m := setup(t, nil)
 		id := m.granted("alice", "admin")
 		m.people.change("bob", func(e *domain.Entity) { e.Metadata = map[string]string{"email": "alice@example.com"} })
-		_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeNotApprover)
+		m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeNotApprover)
 		m.state(id, domain.Active)
 	})
 	t.Run("grants and limits are the person's", func(t *testing.T) {
@@ -199,13 +199,13 @@ func TestOnePersonIsOnePerson(t *testing.T) {
 		if ans.Lease.Request != id {
 			t.Fatal("a grant of its own")
 		}
-		_ = m.refused(onlyErr(m.ask("phone-of-alice", "admin", access.Ask{TTL: seconds(600)})), fault.CodeLimit)
+		m.refused(onlyErr(m.ask("phone-of-alice", "admin", access.Ask{TTL: seconds(600)})), fault.CodeLimit)
 	})
 	t.Run("a hold on one entity holds the other", func(t *testing.T) {
 		m := setup(t, nil)
 		second(m, "phone-of-alice", "alice", "engineers")
 		m.hold(domain.HoldPerson, id("alice"))
-		_ = m.refused(onlyErr(m.ask("phone-of-alice", "admin", access.Ask{})), fault.CodeHeld)
+		m.refused(onlyErr(m.ask("phone-of-alice", "admin", access.Ask{})), fault.CodeHeld)
 	})
 	t.Run("setting the key later revives no own approval", func(t *testing.T) {
 		m := newMount(t)
@@ -227,10 +227,10 @@ func TestMachinesNeverDecide(t *testing.T) {
 	admin(m)
 	id := m.pending("robot", "admin")
 	m.people.change("bob", machine)
-	_ = m.refused(onlyErr(m.a.Decide(t.Context(), who("bob"), id, access.Decision{
+	m.refused(onlyErr(m.a.Decide(t.Context(), who("bob"), id, access.Decision{
 		Verdict: domain.Approve, Digest: m.request(id).Digest,
 	})), fault.CodeNotApprover)
-	_ = m.refused(onlyErr(m.a.RevokeGrant(t.Context(), who("bob"), id, "")), fault.CodeInvalid)
+	m.refused(onlyErr(m.a.RevokeGrant(t.Context(), who("bob"), id, "")), fault.CodeInvalid)
 	page, err := m.a.Inbox(t.Context(), who("bob"), "", 0)
 	m.must(err)
 	if len(page.Keys) > 0 {
@@ -249,7 +249,7 @@ func TestGroupNamesArePinned(t *testing.T) {
 		admin(m)
 		m.pending("alice", "admin")
 		m.people.change("dave", another)
-		_ = m.refused(onlyErr(m.ask("dave", "admin", access.Ask{})), fault.CodeNotEligible)
+		m.refused(onlyErr(m.ask("dave", "admin", access.Ask{})), fault.CodeNotEligible)
 		if !slices.ContainsFunc(m.log.all(), func(l string) bool { return strings.Contains(l, "another group") }) {
 			t.Error("nobody is warned")
 		}
@@ -260,7 +260,7 @@ func TestGroupNamesArePinned(t *testing.T) {
 		m.granted("dave", "admin")
 		id := m.pending("alice", "admin")
 		m.people.change("carol", another)
-		_ = m.refused(onlyErr(m.a.Decide(t.Context(), who("carol"), id, access.Decision{
+		m.refused(onlyErr(m.a.Decide(t.Context(), who("carol"), id, access.Decision{
 			Verdict: domain.Approve, Digest: m.request(id).Digest,
 		})), fault.CodeInvalid) // as an unknown request
 		m.state(id, domain.Pending)
@@ -272,7 +272,7 @@ func TestGroupNamesArePinned(t *testing.T) {
 		m.must(onlyErr(m.edit("admin", access.LiveUnsaid, shorter)))
 		m.crash()
 		m.people.change("dave", another)
-		_ = m.refused(onlyErr(m.ask("dave", "admin", access.Ask{})), fault.CodeNotEligible)
+		m.refused(onlyErr(m.ask("dave", "admin", access.Ask{})), fault.CodeNotEligible)
 	})
 	t.Run("until the role is written with another one", func(t *testing.T) {
 		m := newMount(t)

@@ -214,7 +214,7 @@ func (m *mount) must(err error) {
 }
 
 // refused insists on a fault with a code.
-func (m *mount) refused(err error, code fault.Code) *fault.Error {
+func (m *mount) refused(err error, code fault.Code) fault.Error {
 	m.Helper()
 	if err == nil {
 		m.Fatalf("want the refusal %s, got none", code)
@@ -223,7 +223,7 @@ func (m *mount) refused(err error, code fault.Code) *fault.Error {
 	if f.Code != code {
 		m.Fatalf("want the refusal %s, got %s: %v (cause: %v)", code, f.Code, f.Public, errors.Unwrap(f))
 	}
-	return f
+	return *f
 }
 
 func who(name string) access.Caller { return access.Caller{EntityID: id(name), CallID: "call-" + name} }

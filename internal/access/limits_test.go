@@ -30,10 +30,10 @@ func TestBoundsOfIssuing(t *testing.T) {
 				first = ans
 			}
 		}
-		_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeLimit)
+		m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeLimit)
 		m.must(m.a.LeaseEnded(t.Context(), first.Lease))
 		m.issued("alice", "admin")
-		_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeLimit)
+		m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeLimit)
 		m.clean()
 	})
 	t.Run("max_live of a target", func(t *testing.T) {
@@ -46,9 +46,9 @@ func TestBoundsOfIssuing(t *testing.T) {
 			m.granted(n, "admin")
 			last = m.issued(n, "admin")
 		}
-		_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeLimit)
+		m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeLimit)
 		m.crash()
-		_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeLimit)
+		m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeLimit)
 		m.must(m.a.LeaseEnded(t.Context(), last.Lease))
 		m.issued("alice", "admin")
 		m.clean()
@@ -109,7 +109,7 @@ func TestBoundsOfAsking(t *testing.T) {
 			for i := range most {
 				m.pending(name, fmt.Sprintf("role-%d", i))
 			}
-			_ = m.refused(onlyErr(m.ask(name, "role-3", access.Ask{})), fault.CodeLimit)
+			m.refused(onlyErr(m.ask(name, "role-3", access.Ask{})), fault.CodeLimit)
 		}
 		m.clean()
 	})
@@ -118,7 +118,7 @@ func TestBoundsOfAsking(t *testing.T) {
 		m.config(func(c *domain.Config) { c.MaxOpen = 1 })
 		admin(m)
 		id := m.pending("alice", "admin")
-		_ = m.refused(onlyErr(m.ask("dave", "admin", access.Ask{})), fault.CodeLimit)
+		m.refused(onlyErr(m.ask("dave", "admin", access.Ask{})), fault.CodeLimit)
 		m.must(m.decide("bob", id, domain.Deny))
 		m.pending("dave", "admin")
 		m.clean()
@@ -171,7 +171,7 @@ func TestWhatARoleMayBe(t *testing.T) {
 				m.must(err)
 				return
 			}
-			_ = m.refused(err, row.code)
+			m.refused(err, row.code)
 			if m.disk.value("role/admin") != nil {
 				t.Error("it was written in spite of that")
 			}
@@ -245,11 +245,11 @@ func TestLiveCredentialsUnderAnEdit(t *testing.T) {
 	t.Run("target with what lives there", func(t *testing.T) {
 		m, _ := ready(t, nil, nil)
 		m.world.SetPlace("two", "place-of-one")
-		_ = m.refused(m.writeTarget("site", "two", access.LiveUnsaid), fault.CodeLive)
-		_ = m.refused(m.a.DeleteTarget(t.Context(), "site", false), fault.CodeLive)
+		m.refused(m.writeTarget("site", "two", access.LiveUnsaid), fault.CodeLive)
+		m.refused(m.a.DeleteTarget(t.Context(), "site", false), fault.CodeLive)
 		m.must(m.writeTarget("site", "two", access.LiveKeep))
 		m.clean()
-		_ = m.refused(m.a.DeleteTarget(t.Context(), "site", false), fault.CodeInUse)
+		m.refused(m.a.DeleteTarget(t.Context(), "site", false), fault.CodeInUse)
 		m.must(onlyErr(m.a.DeleteRole(t.Context(), access.Caller{}, "admin", access.EditOptions{})))
 		m.must(m.a.DeleteTarget(t.Context(), "site", true))
 		m.must(m.a.DeleteTarget(t.Context(), "site", false))

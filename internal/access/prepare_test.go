@@ -173,8 +173,8 @@ func TestReadsAtTheSameMomentPrepareOnce(t *testing.T) {
 	first := m.reading(ctx, "alice", "admin")
 	m.eventually("both wait", func() bool { return m.clk.waited(patience) > before+1 })
 	m.clk.Advance(patience)
-	_ = m.refused((<-first).err, fault.CodePreparing)
-	_ = m.refused((<-second).err, fault.CodePreparing)
+	m.refused((<-first).err, fault.CodePreparing)
+	m.refused((<-second).err, fault.CodePreparing)
 	m.clk.Advance(slowness)
 	m.issued("alice", "admin")
 	if n := len(m.world.Objects()); n != 1 || m.world.Count(fake.OpDelete) > 1 {
@@ -205,7 +205,7 @@ func TestPreparationThatFails(t *testing.T) {
 	m.role("admin", nil, contract.Values{"slow": true})
 	m.granted("alice", "admin")
 	remove := m.world.Inject(fake.Fault{On: fake.OpCreate, Mode: fake.FailAfter})
-	_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeUpstream)
+	m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeUpstream)
 	remove()
 	if n := len(m.world.Usable()); n != 0 {
 		t.Fatalf("%d credentials are left", n)

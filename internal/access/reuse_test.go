@@ -101,7 +101,7 @@ func TestSharingIsRefusedLikeIssuing(t *testing.T) {
 			m := reuseMount(t)
 			m.issued("alice", "admin")
 			row.before(m)
-			_ = m.refused(onlyErr(m.creds("alice", "admin")), row.code)
+			m.refused(onlyErr(m.creds("alice", "admin")), row.code)
 		})
 	}
 }
@@ -129,7 +129,7 @@ func TestManyReadsOfASharedCredential(t *testing.T) {
 	for range 300 {
 		all = append(all, m.issued("alice", "admin"))
 	}
-	_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeLimit) // 3 credentials with 100 leases each
+	m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeLimit) // 3 credentials with 100 leases each
 	if n := len(m.disk.value("req/" + string(all[0].Lease.Request))); n > 64<<10 {
 		t.Errorf("the record has %d bytes", n)
 	}

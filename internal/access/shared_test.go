@@ -131,7 +131,7 @@ func TestStandingAccessIsNeitherAdoptedNorTaken(t *testing.T) {
 	bindings(m)
 	m.world.AddStanding("one", "admin", "alice@site")
 	m.granted("alice", "admin")
-	_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeTarget)
+	m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeTarget)
 	m.pass(5 * time.Minute)
 	m.clean()
 	if n := m.world.Count(fake.OpCreate); n == 0 {
@@ -148,7 +148,7 @@ func TestPrincipalIsTheOneThatWasApproved(t *testing.T) {
 		t.Fatalf("sealed for %q", p)
 	}
 	m.people.change("alice", func(e *domain.Entity) { e.Metadata = map[string]string{"principal": "root@site"} })
-	_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeRoleChanged)
+	m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeRoleChanged)
 	if n := m.world.Count(fake.OpCreate); n != 0 {
 		t.Fatalf("%d calls", n)
 	}

@@ -52,7 +52,7 @@ func TestFullRecordTakesNoMoreButEndsAll(t *testing.T) {
 	live := 0
 	for ; live < 10; live++ {
 		if _, err := m.creds("alice", "admin"); err != nil {
-			_ = m.refused(err, fault.CodeLimit)
+			m.refused(err, fault.CodeLimit)
 			break
 		}
 	}

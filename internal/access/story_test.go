@@ -14,11 +14,11 @@ func TestRequestApproveReadEnd(t *testing.T) {
 	m.role("admin", nil, nil)
 
 	_, err := m.creds("alice", "admin")
-	_ = m.refused(err, fault.CodeNoGrant)
+	m.refused(err, fault.CodeNoGrant)
 
 	id := m.pending("alice", "admin")
 	_, err = m.creds("alice", "admin")
-	_ = m.refused(err, fault.CodePending)
+	m.refused(err, fault.CodePending)
 
 	m.must(m.decide("bob", id, domain.Approve))
 	ans := m.issued("alice", "admin")
@@ -37,7 +37,7 @@ func TestRequestApproveReadEnd(t *testing.T) {
 	m.works(second, false)
 	m.state(id, domain.Ended)
 	_, err = m.creds("alice", "admin")
-	_ = m.refused(err, fault.CodeEnded)
+	m.refused(err, fault.CodeEnded)
 	m.clean()
 }
 

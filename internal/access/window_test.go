@@ -38,7 +38,7 @@ func TestWindowWithAStart(t *testing.T) {
 					t.Errorf("the window is from %s to %s", r.WindowStart, r.WindowEnd)
 				}
 				if row.early != "" {
-					_ = m.refused(onlyErr(m.creds("alice", "admin")), row.early)
+					m.refused(onlyErr(m.creds("alice", "admin")), row.early)
 					m.clk.Advance(row.from.Sub(m.clk.Now()))
 					if reaper {
 						m.tick()
@@ -81,7 +81,7 @@ func TestWindowsThatNobodyCanAskFor(t *testing.T) {
 					r.Start, r.ClaimWithin = domain.StartFirstRead, 600
 				}
 			}, nil)
-			_ = m.refused(onlyErr(m.ask("alice", "admin", row.ask)), fault.CodeInvalid)
+			m.refused(onlyErr(m.ask("alice", "admin", row.ask)), fault.CodeInvalid)
 			if n := m.filed(); n != 0 {
 				t.Errorf("%d requests were filed", n)
 			}
@@ -114,7 +114,7 @@ func TestWindowFromTheFirstRead(t *testing.T) {
 		m.role("admin", first, nil)
 		m.granted("alice", "admin")
 		m.clk.Advance(2 * time.Hour)
-		_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeExpired)
+		m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeExpired)
 		m.clean()
 	})
 	t.Run("a failed first read does not start it", func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestWindowFromTheFirstRead(t *testing.T) {
 		m.role("admin", func(r *domain.Role) { first(r); r.MaxCredentials = 1 }, nil)
 		id := m.granted("alice", "admin")
 		m.hold(domain.HoldTarget, "site")
-		_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeHeld)
+		m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeHeld)
 		m.state(id, domain.Scheduled)
 	})
 }
@@ -137,7 +137,7 @@ func TestShortenedWindow(t *testing.T) {
 		return onlyErr(m.a.Decide(t.Context(), who(name), id, access.Decision{Verdict: domain.Approve, Digest: digest, TTL: ttl}))
 	}
 	for _, wrong := range []int{0, -1, 59, 3601} {
-		_ = m.refused(say("bob", seconds(wrong)), fault.CodeInvalid)
+		m.refused(say("bob", seconds(wrong)), fault.CodeInvalid)
 	}
 	m.must(say("bob", seconds(1800)))
 	m.must(say("carol", seconds(900)))
@@ -155,14 +155,14 @@ func TestDecisionsBindToTheDigest(t *testing.T) {
 	id := m.pending("alice", "admin")
 	digest := m.request(id).Digest
 	say := func(name string, d access.Decision) error { return onlyErr(m.a.Decide(t.Context(), who(name), id, d)) }
-	_ = m.refused(say("bob", access.Decision{Verdict: domain.Approve}), fault.CodeInvalid)
-	_ = m.refused(say("bob", access.Decision{Verdict: domain.Approve, Digest: digest[1:] + "0"}), fault.CodeDigest)
-	_ = m.refused(say("bob", access.Decision{Verdict: "maybe", Digest: digest}), fault.CodeInvalid)
-	_ = m.refused(say("alice", access.Decision{Verdict: domain.Approve, Digest: digest}), fault.CodeNotApprover)
-	_ = m.refused(say("dave", access.Decision{Verdict: domain.Approve, Digest: digest}), fault.CodeInvalid) // as unknown
+	m.refused(say("bob", access.Decision{Verdict: domain.Approve}), fault.CodeInvalid)
+	m.refused(say("bob", access.Decision{Verdict: domain.Approve, Digest: digest[1:] + "0"}), fault.CodeDigest)
+	m.refused(say("bob", access.Decision{Verdict: "maybe", Digest: digest}), fault.CodeInvalid)
+	m.refused(say("alice", access.Decision{Verdict: domain.Approve, Digest: digest}), fault.CodeNotApprover)
+	m.refused(say("dave", access.Decision{Verdict: domain.Approve, Digest: digest}), fault.CodeInvalid) // as unknown
 	m.must(say("bob", access.Decision{Verdict: domain.Approve, Digest: digest}))
-	_ = m.refused(say("bob", access.Decision{Verdict: domain.Deny}), fault.CodeNotPending)
-	_ = m.refused(say("carol", access.Decision{Verdict: domain.Deny}), fault.CodeNotPending)
+	m.refused(say("bob", access.Decision{Verdict: domain.Deny}), fault.CodeNotPending)
+	m.refused(say("carol", access.Decision{Verdict: domain.Deny}), fault.CodeNotPending)
 }
 
 // A role or target that changed under a request makes it void instead of
@@ -191,7 +191,7 @@ func TestChangedUnderARequest(t *testing.T) {
 			m.disk.mu.Unlock()
 			m.host.readonly = true
 			m.crash()
-			_ = m.refused(onlyErr(m.a.Decide(t.Context(), who("bob"), id, access.Decision{Verdict: domain.Approve, Digest: digest})), fault.CodeVoid)
+			m.refused(onlyErr(m.a.Decide(t.Context(), who("bob"), id, access.Decision{Verdict: domain.Approve, Digest: digest})), fault.CodeVoid)
 			m.state(id, domain.Void)
 			m.host.readonly = false
 			m.clean()
@@ -214,7 +214,7 @@ func TestChangedUnderARequest(t *testing.T) {
 		m.granted("alice", "admin")
 		ans := m.issued("alice", "admin")
 		m.must(onlyErr(m.edit("admin", access.LiveKeep, shorter)))
-		_ = m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeRoleChanged)
+		m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeRoleChanged)
 		m.works(ans, true)
 		m.must(onlyErr(m.edit("admin", access.LiveKeep, func(r *domain.Role) { r.TTL = 3600 })))
 		m.issued("alice", "admin")
@@ -227,15 +227,15 @@ func TestWhatIsClosedStaysClosed(t *testing.T) {
 	m := newMount(t)
 	admin(m)
 	id := m.pending("alice", "admin")
-	_ = m.refused(onlyErr(m.a.Cancel(t.Context(), who("dave"), id)), fault.CodeInvalid)
+	m.refused(onlyErr(m.a.Cancel(t.Context(), who("dave"), id)), fault.CodeInvalid)
 	for range 2 {
 		m.must(onlyErr(m.a.Cancel(t.Context(), who("alice"), id)))
 		m.tick()
 	}
-	_ = m.refused(m.decide("bob", id, domain.Approve), fault.CodeNotPending)
+	m.refused(m.decide("bob", id, domain.Approve), fault.CodeNotPending)
 	m.state(id, domain.Cancelled)
 	for range 2 {
-		_ = m.refused(onlyErr(m.a.RevokeGrant(t.Context(), who("bob"), id, "")), fault.CodeInvalid) // it never was a grant
+		m.refused(onlyErr(m.a.RevokeGrant(t.Context(), who("bob"), id, "")), fault.CodeInvalid) // it never was a grant
 	}
 	m.state(id, domain.Cancelled)
 }

@@ -282,6 +282,19 @@ func afterEnd(r domain.Request, id domain.CredentialID, ended contract.Ended, fa
 			c.Due = now.Add(backoff(c.Attempts))
 		})
 	}
+	if !ended.AccessGone {
+		// Nothing can end it before its time: it may still give access, so it
+		// stays in sight as what it is.
+		return r.Edit(id, func(c *domain.Credential) {
+			if ended.Rest.Provider != "" {
+				c.Handle = ended.Rest
+			}
+			c.Attempts, c.Problem, c.Due = 0, "", ended.Again
+			if !c.Due.After(now) {
+				c.Due = now.Add(backoff(1))
+			}
+		})
+	}
 	ev := domain.CredConfirmed
 	if !ended.Done() {
 		ev = domain.CredAccessOff

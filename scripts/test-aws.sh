@@ -68,7 +68,7 @@ if [[ ${1:-} == --tools ]]; then
 fi
 PIM_AWS_TOOLS=$(tools)
 export PIM_AWS_TOOLS
-scripts/build.sh race
+scripts/build.sh race plain
 scripts/host.sh >/dev/null
 go test -race -shuffle=on ./internal/provider/aws/
 cd tests

@@ -27,10 +27,10 @@ var onHost = sync.OnceValue(func() error {
 // eligible, and bob who approves.
 type office struct {
 	*cloud
-	pim         *harness.Mount
-	alice, bob  *harness.Person
-	eng, leads  string
-	aliceSource string // where alice's own user is named
+	pim        *harness.Mount
+	alice, bob *harness.Person
+	eng, leads string
+	denied     map[string]bool // sessions that were seen to be ended
 }
 
 // reaperTick is how often the reaper looks in these tests.
@@ -46,7 +46,7 @@ func newOffice(t *testing.T, variant harness.Variant) *office {
 		t.Fatal(err)
 	}
 	host := bench.host
-	o := &office{cloud: newCloud(t, clock.System{}.Now).withCenter(t), pim: host.Mount(t, harness.Plugin{Variant: variant})}
+	o := &office{cloud: newCloud(t, clock.System{}.Now).withCenter(t), pim: host.Mount(t, harness.Plugin{Variant: variant}), denied: map[string]bool{}}
 	person := o.pim.PersonPolicy(t)
 	o.alice, o.bob = host.Person(t, "alice", person), host.Person(t, "bob", person)
 	o.eng, o.leads = host.Group(t, "eng", o.alice).Name, host.Group(t, "leads", o.bob).Name

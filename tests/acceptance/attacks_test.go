@@ -168,6 +168,7 @@ func TestQuorumOfZeroCannotBeWritten(t *testing.T) {
 		{"an entity by its name", map[string]any{"approver_entities": "bob"}, "approver_entities: must be an entity id"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
 			c.role(t, "prod", row.fields).Refused(t, http.StatusBadRequest, "invalid input: "+row.says)
 		})
 	}
@@ -204,6 +205,7 @@ func TestTextOfRequestersDoesNothing(t *testing.T) {
 		{"too much of it", strings.Repeat("a", 2049), "longer than 2048 bytes"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
 			c.alice.Write(t, c.path("request/prod"), map[string]any{"justification": row.text}).
 				Refused(t, http.StatusBadRequest, "invalid input: justification: "+row.says)
 		})

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -64,7 +65,7 @@ func toolsDir() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command(filepath.Join(root, "scripts", "test-aws.sh"), "--tools") //nolint:noctx // an installation ends by itself
+	cmd := exec.Command(filepath.Join(root, "scripts", "test-aws.sh"), "--tools")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -78,11 +79,11 @@ func start(tools string) (stop func() error, err error) {
 	var children []*exec.Cmd
 	stop = func() error {
 		var errs error
-		for i := len(children) - 1; i >= 0; i-- {
-			if err := children[i].Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		for _, child := range slices.Backward(children) {
+			if err := child.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 				errs = errors.Join(errs, err)
 			}
-			_ = children[i].Wait() // it was killed
+			_ = child.Wait() // it was killed
 		}
 		return errs
 	}
@@ -92,7 +93,7 @@ func start(tools string) (stop func() error, err error) {
 	}
 	bench.moto = "http://127.0.0.1:" + port
 	python := filepath.Join(tools, "python", "bin")
-	moto := exec.Command(filepath.Join(python, "moto_server"), "-H", "127.0.0.1", "-p", port) //nolint:noctx // killed by stop
+	moto := exec.Command(filepath.Join(python, "moto_server"), "-H", "127.0.0.1", "-p", port)
 	moto.Env = append(os.Environ(), "MOTO_IAM_LOAD_MANAGED_POLICIES=true")
 	if err := moto.Start(); err != nil {
 		return stop, err
@@ -101,8 +102,8 @@ func start(tools string) (stop func() error, err error) {
 	if err := poll.Within(startBound, motoAnswers); err != nil {
 		return stop, err
 	}
-	look := exec.Command(filepath.Join(python, "python"), filepath.Join("tools", "look.py"), bench.moto) //nolint:noctx // killed by stop
-	judge := exec.Command("node", filepath.Join(tools, "node", "judge.mjs"))                             //nolint:noctx // killed by stop
+	look := exec.Command(filepath.Join(python, "python"), filepath.Join("tools", "look.py"), bench.moto)
+	judge := exec.Command("node", filepath.Join(tools, "node", "judge.mjs"))
 	// The judge finds its packages beside itself.
 	text, err := os.ReadFile(filepath.Join("tools", "judge.mjs"))
 	if err != nil {
@@ -123,7 +124,7 @@ func start(tools string) (stop func() error, err error) {
 }
 
 func motoAnswers() error {
-	res, err := http.Get(bench.moto + "/moto-api/") //nolint:noctx // bounded by its caller
+	res, err := http.Get(bench.moto + "/moto-api/")
 	if err != nil {
 		return err
 	}

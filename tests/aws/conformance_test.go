@@ -17,6 +17,7 @@ const (
 // TestConformance runs the suite once per credential type, each in accounts of
 // its own.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	for name, fields := range map[string]func(c *cloud) contract.Values{
 		"a role session": func(c *cloud) contract.Values {
 			return contract.Values{"role_arns": []string{c.role(prodRole)}}

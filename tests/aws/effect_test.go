@@ -270,7 +270,7 @@ func TestFiftyRevocationsByTwoProcesses(t *testing.T) {
 	t.Logf("MEASURED 50 revocations by two processes: %.1f s, %d writes", clk.Now().Sub(began).Seconds(), c.gate.calls("PutRolePolicy"))
 	var text strings.Builder
 	for _, p := range c.holderPolicies(t, "role", prodRole) {
-		text.Write(p["policy"].(rawJSON))
+		text.WriteString(textOf(p))
 	}
 	for i, g := range all {
 		named := strings.Contains(text.String(), `"pim-`+string(g.in.Credential)+`"`)

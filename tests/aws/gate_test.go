@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -115,9 +116,7 @@ func (g *gate) serve(w http.ResponseWriter, r *http.Request, forward http.Handle
 	answer := motoSet.ReplaceAll(out.Body.Bytes(), []byte(realSets+"$1"))
 	g.note(passed{Action: action, Form: form, Answer: answer, At: g.now()})
 	g.see(true)
-	for k, v := range out.Header() {
-		w.Header()[k] = v
-	}
+	maps.Copy(w.Header(), out.Header())
 	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
 	w.WriteHeader(out.Code)
 	if _, err := w.Write(answer); err != nil {

@@ -135,7 +135,14 @@ func TestKillsBetweenAllCallsLeaveNothing(t *testing.T) {
 // tells whether there was a call to kill at.
 func (o *office) killed(t *testing.T, role, phase string, n int) bool {
 	t.Helper()
-	killPlugins() // so that it begins with nothing remembered
+	// It begins with nothing remembered, in a process of its own.
+	killPlugins()
+	poll.Until(t, startBound, func() error {
+		if answer := bench.host.Root().Read(t, o.path("config")); answer.Status != http.StatusOK {
+			return fmt.Errorf("%d %s", answer.Status, answer.Body)
+		}
+		return nil
+	})
 	fired := func() bool { return false }
 	if phase == "issue" {
 		fired = o.gate.killAt(n)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -167,6 +168,12 @@ func (c *cloud) holderPolicies(t testing.TB, kind, name string) []args {
 	return out
 }
 
+// textOf is the policy of one of holderPolicies.
+func textOf(policy args) string {
+	text, _ := policy["policy"].(json.RawMessage)
+	return string(text)
+}
+
 // allowed asks the judge. A request that it cannot judge fails the test.
 func allowed(t testing.TB, question args) bool {
 	t.Helper()
@@ -309,7 +316,7 @@ func (c *cloud) exists(t testing.TB, h domain.Handle, now time.Time) []providert
 	}
 	for _, role := range []string{prodRole, readerRole} {
 		for _, p := range c.holderPolicies(t, "role", role) {
-			if strings.Contains(string(p["policy"].(json.RawMessage)), name+`"`) {
+			if strings.Contains(textOf(p), name+`"`) {
 				out = append(out, providertest.Object{What: "deny at " + role})
 			}
 		}
@@ -330,12 +337,7 @@ func (c *cloud) works(t testing.TB, issued contract.Issued, now time.Time) bool 
 	c.gate.quiet(t)
 	data := issued.Data.Reveal()
 	if user, ok := data["principal"].(string); ok {
-		for _, x := range c.assigned(t) {
-			if x == user {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(c.assigned(t), user)
 	}
 	if name, ok := data["username"].(string); ok {
 		var keys struct {
@@ -351,7 +353,10 @@ func (c *cloud) works(t testing.TB, issued contract.Issued, now time.Time) bool 
 		}
 		return false
 	}
-	arn := data["arn"].(string)
+	arn, ok := data["arn"].(string)
+	if !ok {
+		t.Fatal("the answer has no ARN")
+	}
 	for _, s := range c.gate.sessions(t) {
 		if strings.HasSuffix(arn, "/"+s.Name+s.Federated) && (s.Federated != "" || s.AccessKey == data["access_key"]) {
 			return c.can(t, s, tryAction, tryResource, now)

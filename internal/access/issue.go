@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
@@ -182,7 +183,7 @@ func (a *Access) plan(ctx context.Context, who actor, role domain.Role, r domain
 	j.in = contract.Input{
 		Credential: domain.CredentialID(id), Request: r.ID, Role: role.Name, EntityID: who.ID,
 		Person: displayName(who.Entity), Ticket: r.Ticket, Principal: r.Principal, Fields: fields, Params: r.Params,
-		NotAfter: now.Add(j.ttl),
+		NotAfter: now.Add(j.ttl), Metadata: maps.Clone(who.Metadata),
 	}
 	h, err := p.Plan(ctx, j.in)
 	if err != nil {

@@ -40,6 +40,7 @@ type told struct {
 
 // model is one request as if its calls came one after the other.
 type model struct {
+	granted bool // it was active once
 	state   string
 	decided string // who has decided, by comma, in alphabetical order
 	have    int
@@ -58,7 +59,10 @@ func (m model) step(d deed, a told) (bool, model) {
 	case "cancel":
 		return m.end(a, map[string]string{"pending": "cancelled", "active": "ended"})
 	case "revoke":
-		return m.end(a, map[string]string{"pending": "revoked", "active": "revoked"})
+		if !m.granted { // there is no grant of that id
+			return a.status == http.StatusNotFound, m
+		}
+		return m.end(a, map[string]string{"active": "revoked"})
 	case "look":
 		return a.status == http.StatusOK && a.state == m.state && a.have == m.have, m
 	}
@@ -85,7 +89,7 @@ func (m model) decide(d deed, a told) (bool, model) {
 	case d.verb == "deny":
 		next.state = "denied"
 	case next.have == quorum:
-		next.state = "active"
+		next.state, next.granted = "active", true
 	}
 	return a.status == http.StatusOK && a.state == next.state && a.have == next.have, next
 }
@@ -171,7 +175,7 @@ func (h *history) do(t *testing.T, client int, d deed) (busy bool) {
 	if n := len(h.calls) + len(h.odd) + 1; n < len(h.passed) {
 		close(h.passed[n])
 	}
-	if err != nil || answer.Status >= http.StatusInternalServerError || answer.Status == http.StatusNotFound {
+	if err != nil || answer.Status >= http.StatusInternalServerError || answer.Status == http.StatusNotFound && d.verb != "revoke" {
 		h.odd = append(h.odd, fmt.Sprintf("%+v: %d %s %v", d, answer.Status, answer.Body, err))
 		return false
 	}

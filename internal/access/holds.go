@@ -24,9 +24,15 @@ type holds struct {
 
 func newHolds(s *store.Store) *holds { return &holds{store: s, byID: map[string]domain.Hold{}} }
 
+// load reads the holds unless they are known.
 func (h *holds) load(ctx context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.loadLocked(ctx)
+}
+
+// loadLocked is load for who holds mu, and goes on holding it while looking.
+func (h *holds) loadLocked(ctx context.Context) error {
 	if h.loaded {
 		return nil
 	}
@@ -34,6 +40,7 @@ func (h *holds) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	h.byID = make(map[string]domain.Hold, len(list))
 	for _, x := range list {
 		h.byID[x.ID] = x
 	}
@@ -41,13 +48,20 @@ func (h *holds) load(ctx context.Context) error {
 	return nil
 }
 
-// covering returns the hold that blocks something, if any.
-func (h *holds) covering(ctx context.Context, s domain.Scope, now time.Time) (*domain.Hold, error) {
-	if err := h.load(ctx); err != nil {
-		return nil, err
-	}
+// doubt has the holds read again: a write that failed may have been written.
+func (h *holds) doubt() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.loaded = false
+}
+
+// covering returns the hold that blocks something, if any.
+func (h *holds) covering(ctx context.Context, s domain.Scope, now time.Time) (*domain.Hold, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.loadLocked(ctx); err != nil {
+		return nil, err
+	}
 	for _, x := range h.byID {
 		if x.Covers(s, now) {
 			return &x, nil
@@ -62,6 +76,7 @@ func (h *holds) set(ctx context.Context, x domain.Hold) error {
 		return err
 	}
 	if err := h.store.PutHold(ctx, x); err != nil {
+		h.doubt()
 		return err
 	}
 	h.mu.Lock()
@@ -72,6 +87,7 @@ func (h *holds) set(ctx context.Context, x domain.Hold) error {
 
 func (h *holds) lift(ctx context.Context, id string) error {
 	if err := h.store.DeleteHold(ctx, id); err != nil {
+		h.doubt()
 		return err
 	}
 	h.mu.Lock()

@@ -1,6 +1,7 @@
 package access_test
 
 import (
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -154,6 +155,30 @@ func TestKillSwitchCutsAHangingIssueShort(t *testing.T) {
 	gate.Release()
 	if n := len(m.world.Objects()); n != 0 {
 		t.Fatalf("%d credentials are left", n)
+	}
+	m.clean()
+}
+
+// A name that is learnt while the switch is pulled is ended by that name.
+func TestKillSwitchKnowsNamesLearntMeanwhile(t *testing.T) {
+	m := newMount(t)
+	m.role("admin", nil, contract.Values{"credential_type": "late"})
+	rid := m.granted("alice", "admin")
+	m.s.naming = func() {
+		m.must(onlyErr(m.a.Kill(m.Context(), access.Caller{}, access.Kill{Kind: domain.HoldAll})))
+		m.eventually("the end is on record", func() bool {
+			r := record[domain.Request](m, "req/"+string(rid))
+			return len(r.Credentials) == 1 && r.Credentials[0].State == domain.CredUndoing && len(m.s.revokedHandles()) == 0
+		})
+	}
+	if err := onlyErr(m.creds("alice", "admin")); err == nil {
+		t.Fatal("answered")
+	}
+	m.a.Idle()
+	for _, h := range m.s.revokedHandles() {
+		if !strings.Contains(string(h.Data), `"id":"srv-`) {
+			t.Errorf("revoked by %s", h.Data)
+		}
 	}
 	m.clean()
 }

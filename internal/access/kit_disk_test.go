@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 )
 
 var (
@@ -77,6 +79,8 @@ type session struct {
 	writes  int
 	counted counts
 	log     []string // one line for each write, without ids
+	naming  func()   // runs before a name is noted that was learnt on the way
+	revoked []domain.Handle
 }
 
 // counts are the calls that a use case cost.
@@ -88,6 +92,18 @@ func (s *session) alive() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.dead
+}
+
+func (s *session) revoking(h domain.Handle) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revoked = append(s.revoked, h)
+}
+
+func (s *session) revokedHandles() []domain.Handle {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.revoked)
 }
 
 func (s *session) setBlind(blind bool) {

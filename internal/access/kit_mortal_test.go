@@ -39,6 +39,9 @@ func (p mortalProvider) Issue(
 		return contract.Issued{}, errDead
 	}
 	return p.Provider.Issue(ctx, in, h, func(h domain.Handle) error {
+		if p.s.naming != nil {
+			p.s.naming()
+		}
 		if err := checkpoint(h); err != nil {
 			return err
 		}
@@ -53,6 +56,7 @@ func (p mortalProvider) Revoke(ctx context.Context, h domain.Handle) (contract.E
 	if !p.s.alive() {
 		return contract.Ended{}, errDead
 	}
+	p.s.revoking(h)
 	return p.Provider.Revoke(ctx, h)
 }
 

@@ -207,3 +207,52 @@ func TestHoldEndsByItself(t *testing.T) {
 	m.issued("alice", "admin")
 	m.clean()
 }
+
+// A hold whose write failed is in force if it was written after all, and one
+// that cannot be read stops what is new and nothing that ends.
+func TestHoldsAreNeverOverlooked(t *testing.T) {
+	t.Run("written, although the write failed", func(t *testing.T) {
+		m := newMount(t)
+		m.role("ci", auto, nil)
+		m.s.plan(cut{at: 1, written: true})
+		if err := onlyErr(m.a.SetHold(t.Context(), access.Caller{}, access.Kill{Kind: domain.HoldAll})); err == nil {
+			t.Fatal("no error")
+		}
+		m.refused(onlyErr(m.creds("alice", "ci")), fault.CodeHeld)
+	})
+	t.Run("still there, although the lifting failed", func(t *testing.T) {
+		m := newMount(t)
+		m.role("ci", auto, nil)
+		h := m.hold(domain.HoldAll, "")
+		m.s.plan(cut{at: 1})
+		if err := m.a.LiftHold(t.Context(), access.Caller{}, h.ID); err == nil {
+			t.Fatal("no error")
+		}
+		m.refused(onlyErr(m.creds("alice", "ci")), fault.CodeHeld)
+		m.must(m.a.LiftHold(t.Context(), access.Caller{}, h.ID))
+		m.issued("alice", "ci")
+	})
+	t.Run("set while a credential is planned", func(t *testing.T) {
+		m := newMount(t)
+		admin(m)
+		m.granted("alice", "admin")
+		m.host.planning = func() { m.hold(domain.HoldRole, "admin") }
+		m.refused(onlyErr(m.creds("alice", "admin")), fault.CodeHeld)
+		if n := m.world.Count("create"); n != 0 {
+			t.Fatalf("%d were made", n)
+		}
+	})
+	t.Run("of a newer version", func(t *testing.T) {
+		m := newMount(t)
+		m.role("ci", auto, nil)
+		ans := m.issued("alice", "ci")
+		m.hold(domain.HoldTarget, "elsewhere")
+		m.newer("hold/")
+		m.crash()
+		if err := onlyErr(m.creds("alice", "ci")); err == nil {
+			t.Fatal("issued without knowing the holds")
+		}
+		m.pass(time.Hour)
+		m.works(ans, false)
+	})
+}

@@ -96,8 +96,10 @@ func (l *life) actions() map[string]func(*rapid.T) {
 				}
 			}
 		},
+		"grant":        l.grantOne,
 		"read":         l.read,
 		"read again":   l.read,
+		"read once":    l.read,
 		"end":          l.endOne,
 		"cancel":       l.cancelOne,
 		"revoke":       l.revokeOne,
@@ -139,8 +141,23 @@ func (l *life) actions() map[string]func(*rapid.T) {
 	}
 }
 
+// grantOne is the ordinary way to a grant, and a read right after it.
+func (l *life) grantOne(t *rapid.T) {
+	name, role := names.Draw(t, "who"), rapid.SampledFrom([]string{"admin", "other"}).Draw(t, "role")
+	l.try(t, name+" asks for "+role, func() error { return onlyErr(l.ask(name, role, access.Ask{})) })
+	for _, k := range l.disk.keys("req/") {
+		for _, approver := range []string{"bob", "carol"} {
+			l.try(t, approver+" approves", func() error { return l.decide(approver, domain.RequestID(k[len("req/"):]), domain.Approve) })
+		}
+	}
+	l.readAs(t, name, role)
+}
+
 func (l *life) read(t *rapid.T) {
-	name, role := names.Draw(t, "who"), roleNames.Draw(t, "role")
+	l.readAs(t, names.Draw(t, "who"), roleNames.Draw(t, "role"))
+}
+
+func (l *life) readAs(t *rapid.T, name, role string) {
 	var ans *access.Answer
 	l.try(t, name+" reads "+role, func() error {
 		var err error

@@ -195,7 +195,8 @@ func (a *Access) resumeRotations(ctx context.Context) {
 func (w *reaper) prepareIndex(ctx context.Context) error {
 	a := w.a
 	if err := a.holds.load(ctx); err != nil {
-		return err
+		// Whoever asks for something new waits for them; what ends does not.
+		a.log.Error("the holds cannot be read; nothing is issued until they can", "error", err)
 	}
 	a.index.mu.Lock()
 	complete := a.index.complete

@@ -244,3 +244,20 @@ func TestMountThatGoesAway(t *testing.T) {
 		t.Fatalf("%d are left", n)
 	}
 }
+
+// Retention counts from the end of a request, not from when it was filed.
+func TestRetentionCountsFromTheEnd(t *testing.T) {
+	m := newMount(t)
+	m.role("ci", func(r *domain.Role) { shortLeases(r); r.TTL, r.MaxTTL = 24*3600, 24*3600 }, nil)
+	m.issued("robot", "ci")
+	m.clk.Advance(24 * time.Hour)
+	m.drain()
+	for _, row := range []struct{ hours, kept int }{{73, 1}, {95, 1}, {97, 0}} {
+		m.clk.Advance(start.Add(time.Duration(row.hours) * time.Hour).Sub(m.clk.Now()))
+		m.tick()
+		m.tick()
+		if n := len(m.disk.keys("arch/")); n != row.kept {
+			t.Errorf("after %d hours %d are kept, want %d", row.hours, n, row.kept)
+		}
+	}
+}

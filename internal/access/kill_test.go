@@ -244,3 +244,30 @@ func TestKillSwitchIsFinishedAfterACrash(t *testing.T) {
 	}
 	m.clean()
 }
+
+// A request that could not be marked is marked by the reaper's next look, not
+// when its window ends.
+func TestKillSwitchMarksUntilAllAreMarked(t *testing.T) {
+	for n := 3; n <= 6; n++ { // hold and job are written first
+		m := newMount(t)
+		admin(m)
+		for _, name := range []string{"alice", "dave"} {
+			m.granted(name, "admin")
+			m.issued(name, "admin")
+		}
+		m.s.plan(cut{at: n})
+		job := m.kill(access.Kill{Kind: domain.HoldRole, Value: "admin"})
+		if !m.s.reached() {
+			t.Fatalf("no write %d", n)
+		}
+		m.tick()
+		m.look(time.Minute)
+		m.usable(0)
+		v, err := m.a.KillJob(t.Context(), job.Job.ID)
+		m.must(err)
+		if v.Marked != 2 || !v.Job.Marked {
+			t.Errorf("write %d failed: %+v", n, *v)
+		}
+		m.clean()
+	}
+}

@@ -280,3 +280,18 @@ func TestWaitingForNothingCostsNothing(t *testing.T) {
 		t.Errorf("%d places are kept for waiting", n)
 	}
 }
+
+// Who cannot write that it is alive may not be the owner of the storage: it ends
+// nothing until it can.
+func TestReaperThatCannotWriteEndsNothing(t *testing.T) {
+	m, ans := ready(t, nil, nil)
+	m.clk.Advance(time.Hour)
+	m.s.plan(cut{at: 1})
+	m.tick()
+	if n := m.world.Count(fake.OpDelete); n != 0 || len(m.s.written()) != 1 {
+		t.Fatalf("%d deletes, writes %v", n, m.s.written())
+	}
+	m.tick()
+	m.works(ans, false)
+	m.clean()
+}

@@ -47,19 +47,23 @@ func encode(v any) ([]byte, error) {
 	return json.Marshal(envelope{V: recordVersion, Body: body})
 }
 
-func decode(raw []byte, into any) error {
+func decode(raw []byte, into any) error { return decodeAs(raw, into, recordVersion, upgrades) }
+
+// decodeAs is decode of a program that writes version current and knows those
+// steps.
+func decodeAs(raw []byte, into any, current int, steps map[int]func(json.RawMessage) (json.RawMessage, error)) error {
 	var e envelope
 	if err := json.Unmarshal(raw, &e); err != nil {
 		return fmt.Errorf("decode record: %w", err)
 	}
-	if e.V > recordVersion {
+	if e.V > current {
 		return ErrNewer
 	}
 	if e.V < 1 {
 		return errors.New("decode record: it has no version")
 	}
-	for ; e.V < recordVersion; e.V++ {
-		up, ok := upgrades[e.V]
+	for ; e.V < current; e.V++ {
+		up, ok := steps[e.V]
 		if !ok {
 			return fmt.Errorf("decode record: no upgrade from version %d", e.V)
 		}

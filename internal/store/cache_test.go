@@ -46,7 +46,10 @@ func cachedKinds() []cachedKind {
 				t.Helper()
 				must(t, st.WithRole("a", func(tx *RoleTx) error { return tx.Put(t.Context(), domain.Role{Name: "a", Owner: v}) }))
 			},
-			func(t *testing.T, d *disk, v string) { t.Helper(); raw(t, d, prefixRole+"a", domain.Role{Name: "a", Owner: v}) },
+			func(t *testing.T, d *disk, v string) {
+				t.Helper()
+				raw(t, d, prefixRole+"a", domain.Role{Name: "a", Owner: v})
+			},
 			func(t *testing.T, st *Store) string {
 				t.Helper()
 				r, err := st.Role(t.Context(), "a")
@@ -65,7 +68,10 @@ func cachedKinds() []cachedKind {
 					return tx.Put(t.Context(), domain.Target{Name: "a", Place: v}, nil)
 				}))
 			},
-			func(t *testing.T, d *disk, v string) { t.Helper(); raw(t, d, prefixTarget+"a", domain.Target{Name: "a", Place: v}) },
+			func(t *testing.T, d *disk, v string) {
+				t.Helper()
+				raw(t, d, prefixTarget+"a", domain.Target{Name: "a", Place: v})
+			},
 			func(t *testing.T, st *Store) string {
 				t.Helper()
 				x, err := st.Target(t.Context(), "a")

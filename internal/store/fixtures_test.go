@@ -133,6 +133,7 @@ func empty(path string, v reflect.Value) []string {
 		if v.Len() > 0 && v.Type().Elem().Kind() == reflect.Struct {
 			return empty(path+"[]", v.Index(0))
 		}
+	default:
 	}
 	if v.IsZero() {
 		return []string{path}

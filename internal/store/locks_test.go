@@ -91,7 +91,7 @@ func TestKeyedLocks(t *testing.T) {
 func TestLockOrderUnderLoad(t *testing.T) {
 	ctx := t.Context()
 	st := New(newDisk())
-	pick := func(prefix string) string { return fmt.Sprint(prefix, rand.N(2)) } //nolint:gosec // a load, not a secret
+	pick := func(prefix string) string { return fmt.Sprint(prefix, rand.N(2)) }
 	request := func() domain.RequestID { return domain.RequestID(pick("r")) }
 	claim := func() error {
 		return st.WithClaim(pick("t"), "k", func(tx *ClaimTx) error {

@@ -67,59 +67,6 @@ func (a *Access) issueNew(ctx context.Context, who actor, role domain.Role, r do
 	return a.carryOut(ctx, j)
 }
 
-// issueFresh files a request of a role that approves by itself and issues
-// under it.
-func (a *Access) issueFresh(ctx context.Context, who actor, role domain.Role, ask CredsAsk) (*Answer, error) {
-	if err := a.ready(ctx, role.Target); err != nil {
-		return nil, err
-	}
-	if err := a.paced(ctx, who); err != nil {
-		return nil, err
-	}
-	r, _, err := a.file(ctx, who, role, ask.Ask, filing{fresh: true})
-	if err != nil {
-		return nil, err
-	}
-	if !usable(*r, a.now()) {
-		return nil, a.noGrant(role, finding{request: r})
-	}
-	ans, err := a.issueNew(ctx, who, role, *r, ask)
-	if err != nil && !a.keeps(r.ID) {
-		a.giveUp(ctx, r.ID, who)
-	}
-	return ans, err
-}
-
-// giveUp closes a request that was filed for one read which got nothing: the
-// next read files its own, and they must not pile up while a target is down.
-func (a *Access) giveUp(ctx context.Context, id domain.RequestID, who actor) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoBudget)
-	defer cancel()
-	err := a.store.WithRequest(id, func(tx *store.RequestTx) error {
-		r, err := a.load(ctx, tx, id, nil)
-		if err != nil || r == nil {
-			return err
-		}
-		cur, err := a.settleTime(*r)
-		if err != nil || cur.State.Terminal() {
-			return err
-		}
-		ev := domain.Event{Kind: domain.GivenBack, By: who.party(), Reason: "nothing could be issued"}
-		if cur.State.Undecided() {
-			ev.Kind = domain.Withdrawn
-		}
-		next, err := cur.Apply(ev, a.now())
-		if err != nil {
-			return err
-		}
-		return a.save(ctx, tx, next, "given up")
-	})
-	if err != nil {
-		a.log.Warn("a request that yielded nothing stays open until its window ends", "request", string(id), "error", err)
-	}
-	a.reaper.nudge()
-}
-
 // ready refuses to issue at a target where a restore is being cleaned up. A
 // process that has not read that state yet knows nothing, so it waits for it.
 func (a *Access) ready(ctx context.Context, target string) error {

@@ -42,3 +42,8 @@ func (a *Access) Allowances() int {
 	defer a.rates.mu.Unlock()
 	return len(a.rates.per)
 }
+
+// Usage is one person's use of one role.
+func (a *Access) Usage(ctx context.Context, p domain.Person, role string) (domain.Usage, error) {
+	return a.usage(ctx, p, role)
+}

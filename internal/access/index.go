@@ -25,6 +25,7 @@ type row struct {
 	approved  int
 	deciders  []domain.Person
 	filed     time.Time
+	used      time.Time // first credential
 	expires   time.Time // end of the pending life
 	until     time.Time // end of the window
 	roleRev   string
@@ -73,7 +74,7 @@ func (x *index) put(r domain.Request, now time.Time) {
 	w := x.row(r)
 	w.state, w.ttl, w.filed, w.expires, w.until = r.State, r.TTL, r.Times.Requested, r.ExpiresAt, r.WindowEnd
 	w.roleRev, w.targetRev, w.live, w.rest = r.RoleRevision, r.TargetRevision, r.Live(), r.NotGone()
-	w.approved = approvals(r)
+	w.approved, w.used = approvals(r), r.Times.FirstIssue
 	w.deciders = nil
 	for _, d := range r.Decisions {
 		w.deciders = append(w.deciders, d.By.Person)

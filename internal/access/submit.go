@@ -238,7 +238,7 @@ func (a *Access) principal(ctx context.Context, who actor, role domain.Role) (st
 // their record. Entries that name nothing are dangling and count for nothing.
 func (a *Access) openOf(ctx context.Context, rec domain.PersonRecord, role string) ([]domain.Request, domain.PersonRecord, error) {
 	now := a.now()
-	kept := domain.PersonRecord{Person: rec.Person}
+	kept := domain.PersonRecord{Person: rec.Person, Usage: rec.Usage}
 	var open []domain.Request
 	last := lastClosed(rec)
 	for _, e := range rec.Entries {

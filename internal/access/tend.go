@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/store"
@@ -116,7 +117,7 @@ func (a *Access) archive(ctx context.Context, id domain.RequestID) error {
 				return err
 			}
 			a.step("archived")
-			if err := closeEntry(ctx, person, *cur); err != nil {
+			if err := closeEntry(ctx, person, *cur, a.now()); err != nil {
 				return err
 			}
 			a.step("before drop")
@@ -131,8 +132,9 @@ func (a *Access) archive(ctx context.Context, id domain.RequestID) error {
 }
 
 // closeEntry marks a request as closed in its person's record, so that reads
-// need not look for it. Auto-approved ones leave no mark.
-func closeEntry(ctx context.Context, tx *store.PersonTx, r domain.Request) error {
+// need not look for it, and counts it as use of its role. Auto-approved ones
+// leave no mark.
+func closeEntry(ctx context.Context, tx *store.PersonTx, r domain.Request, now time.Time) error {
 	rec, err := tx.Get(ctx)
 	if err != nil {
 		return err
@@ -140,6 +142,9 @@ func closeEntry(ctx context.Context, tx *store.PersonTx, r domain.Request) error
 	kept := rec.Entries[:0:0]
 	for _, e := range rec.Entries {
 		if e.ID == r.ID {
+			if e.Closed == "" { // else a crash cut an earlier try off after this
+				rec = rec.Note(r, now)
+			}
 			if e.NoBar {
 				continue
 			}

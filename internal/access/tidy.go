@@ -110,7 +110,7 @@ func (a *Access) tidyOne(ctx context.Context, s string, cfg domain.Config) (bool
 			return nil
 		}
 		rec.Entries = kept
-		return tx.Put(ctx, rec)
+		return tx.Put(ctx, rec.Forget(a.now()))
 	})
 	if err != nil {
 		return false, err

@@ -125,11 +125,13 @@ type PersonEntry struct {
 	Until  time.Time    `json:"until,omitzero"`   // end of the window, where it is known when filed
 }
 
-// PersonRecord lists a person's requests: open ones, and the last closed ones.
+// PersonRecord lists a person's requests: open ones, and the last closed ones;
+// and how they used each role.
 // The request's own record is the truth; this is how it is found.
 type PersonRecord struct {
-	Person  Person        `json:"person"`
-	Entries []PersonEntry `json:"entries"`
+	Person  Person           `json:"person"`
+	Entries []PersonEntry    `json:"entries"`
+	Usage   map[string]Usage `json:"usage,omitempty"` // by role
 }
 
 // Claim is the set of credentials that use one shared object at a target. It

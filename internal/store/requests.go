@@ -134,7 +134,7 @@ func (tx *PersonTx) Get(ctx context.Context) (domain.PersonRecord, error) {
 
 // Put writes the person's record, or deletes an empty one.
 func (tx *PersonTx) Put(ctx context.Context, r domain.PersonRecord) error {
-	if len(r.Entries) == 0 {
+	if len(r.Entries) == 0 && len(r.Usage) == 0 {
 		return del(ctx, tx.st.s, keyPerson(tx.person))
 	}
 	return put(ctx, tx.st.s, keyPerson(tx.person), r)

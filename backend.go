@@ -129,6 +129,7 @@ func (b *backend) paths() ([]path, error) {
 		b.holdPaths(),
 		b.auditPaths(),
 		b.tidyPaths(),
+		b.orphanPaths(),
 		b.krlPaths(),
 	), nil
 }

@@ -20,6 +20,9 @@ path "pim/revoke/*" {
 path "pim/tidy-status" {
   capabilities = ["read"]
 }
+path "pim/orphans/*" {
+  capabilities = ["read", "list"]
+}
 path "pim/ssh/*" {
   capabilities = ["read"]
 }

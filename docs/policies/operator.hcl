@@ -21,6 +21,12 @@ path "pim/rotate-epoch" {
 path "pim/holds/*" {
   capabilities = ["read", "list"]
 }
+path "pim/orphans/*" {
+  capabilities = ["read", "list"]
+}
+path "pim/orphans/sweep" {
+  capabilities = ["read", "update"]
+}
 path "pim/ssh/*" {
   capabilities = ["read"]
 }

@@ -28,6 +28,9 @@ path "pim/targets/+" {
 path "pim/roles/*" {
   capabilities = ["read", "list"]
 }
+path "pim/orphans/*" {
+  capabilities = ["read", "list"]
+}
 path "pim/ssh/*" {
   capabilities = ["read"]
 }

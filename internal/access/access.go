@@ -87,6 +87,7 @@ type Access struct {
 	rotations    *rotations
 	publications *publications
 	tidying      atomic.Bool
+	sweeping     atomic.Bool
 	reaper       *reaper
 
 	stale      atomic.Bool // the last sign of life before this start was old

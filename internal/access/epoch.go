@@ -2,7 +2,6 @@ package access
 
 import (
 	"context"
-	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
@@ -101,38 +100,28 @@ func (a *Access) swept(ctx context.Context, name string) bool {
 	if err != nil {
 		return false
 	}
-	lister, ok := p.Provider.(contract.Lister)
-	if !ok {
+	l := p.lister()
+	if l == nil {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
-	clean := true
-	err = lister.List(ctx, func(f contract.Found) error {
-		known, err := a.onRecord(ctx, f)
-		if err == nil && !known {
-			known, err = a.usedByOthers(ctx, f.Handle)
-		}
-		if err != nil || known {
-			return err
-		}
-		if _, err := p.Revoke(ctx, f.Handle); err != nil {
+	found, err := a.strays(ctx, name, l, 0)
+	if err != nil {
+		a.log.Warn("a target could not be swept; it is tried again", "target", name, "error", err)
+		return false
+	}
+	clean := len(found) < maxStrays
+	for _, f := range found {
+		if err := a.endStray(ctx, p, f); err != nil {
 			clean = false
 			a.log.Warn("a stray could not be revoked; it is tried again", "target", name, "credential", string(f.Credential), "error", err)
 		}
-		return nil
-	})
-	return err == nil && clean
+	}
+	return clean
 }
 
-func (a *Access) onRecord(ctx context.Context, f contract.Found) (bool, error) {
-	if f.Request == "" {
-		return false, nil
-	}
-	r, err := a.store.OpenRequest(ctx, f.Request)
-	if err != nil || r == nil {
-		return false, err
-	}
-	c, ok := r.Credential(f.Credential)
-	return ok && c.State != domain.CredGone, nil
+func (a *Access) endStray(ctx context.Context, p *opened, f contract.Found) error {
+	ctx, cancel := context.WithTimeout(ctx, callBudget)
+	defer cancel()
+	_, err := a.revokeStray(ctx, p, f.Request, f.Handle)
+	return err
 }

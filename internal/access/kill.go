@@ -142,18 +142,25 @@ func (a *Access) carryOutKill(ctx context.Context, job domain.Job, by domain.Par
 }
 
 func (a *Access) parallel(ids []domain.RequestID, do func(domain.RequestID)) {
-	work := make(chan domain.RequestID)
+	inParallel(a, ids, reapWorkers, do)
+}
+
+// inParallel does something with each of a list, by so many workers.
+func inParallel[T any](a *Access, list []T, workers int, do func(T)) {
+	work := make(chan T)
 	var wg sync.WaitGroup
-	for range min(reapWorkers, len(ids)) {
+	for range min(workers, len(list)) {
 		wg.Go(func() {
-			defer a.recovered("worker")
-			for id := range work {
-				do(id)
+			for x := range work {
+				func() {
+					defer a.recovered("worker")
+					do(x)
+				}()
 			}
 		})
 	}
-	for _, id := range ids {
-		work <- id
+	for _, x := range list {
+		work <- x
 	}
 	close(work)
 	wg.Wait()

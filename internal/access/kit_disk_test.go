@@ -81,6 +81,8 @@ type session struct {
 	log     []string // one line for each write, without ids
 	naming  func()   // runs before a name is noted that was learnt on the way
 	revoked []domain.Handle
+
+	remainder int // seconds; what is listed is cleared away only so long after its end
 }
 
 // counts are the calls that a use case cost.

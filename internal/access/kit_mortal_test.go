@@ -2,6 +2,7 @@ package access_test
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
@@ -64,7 +65,20 @@ func (p mortalProvider) List(ctx context.Context, yield func(contract.Found) err
 	if !p.s.alive() {
 		return errDead
 	}
-	return p.Provider.List(ctx, yield)
+	return p.Provider.List(ctx, func(f contract.Found) error {
+		if p.s.remainder > 0 { // the target says of what it lists that it leaves something for later
+			var data map[string]any
+			if err := json.Unmarshal(f.Handle.Data, &data); err != nil {
+				return err
+			}
+			data["remainder"] = p.s.remainder
+			var err error
+			if f.Handle.Data, err = json.Marshal(data); err != nil {
+				return err
+			}
+		}
+		return yield(f)
+	})
 }
 
 func (p mortalProvider) StageRoot(ctx context.Context, id string) (map[string]secret.String, error) {

@@ -34,6 +34,7 @@ var kinds = map[string]struct {
 	"ent":           {keyPerson("p"), func(ctx context.Context, st *Store) (any, error) { return st.Person(ctx, "p") }},
 	"hold":          {prefixHold + "a", func(ctx context.Context, st *Store) (any, error) { return first(st.Holds(ctx)) }},
 	"job":           {prefixJob + "a", func(ctx context.Context, st *Store) (any, error) { return st.Job(ctx, "a") }},
+	"orphans":       {keyOrphans, func(ctx context.Context, st *Store) (any, error) { return st.Orphans(ctx) }},
 	"krl":           {prefixList + "a", func(ctx context.Context, st *Store) (any, error) { return st.List(ctx, "a") }},
 	"claim": {keyClaim("t", "k"), func(ctx context.Context, st *Store) (any, error) {
 		var c domain.Claim

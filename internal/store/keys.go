@@ -18,6 +18,7 @@ import (
 const (
 	keyConfig          = "config"
 	keyState           = "state"
+	keyOrphans         = "orphans"
 	prefixTarget       = "target/"
 	prefixTargetSecret = "target-secret/"
 	prefixRole         = "role/"

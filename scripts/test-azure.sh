@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export GOWORK=off
 version=1.65.0
 
-go test -race -shuffle=on -count=1 "$@" ./internal/provider/azure/
+go test -race -shuffle=on -count=1 "$@" ./internal/provider/azure/...
 
 if ! python3 -m pip --version >/dev/null 2>&1; then
 	echo "python3 with pip is missing: apt-get install python3-pip" >&2

@@ -3,6 +3,7 @@ package azure
 import (
 	"testing"
 
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/azure/fakeazure"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/providertest"
 )
@@ -34,7 +35,7 @@ func conformanceCases(robot string) []providertest.Case {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	providertest.Run(t, providertest.Suite{
-		Open: openWorld, Cases: conformanceCases(newKit(t).robot.id),
+		Open: openWorld, Cases: conformanceCases(newKit(t).robot.ID),
 		InertRemainder: "a password whose answer was lost has an id that nobody was told, is known to nobody, and cannot be removed " +
 			"before Entra shows it in the application",
 	})
@@ -54,9 +55,9 @@ func openWorld(t *testing.T) *providertest.World {
 		Exists:     k.exists,
 		Works:      k.works,
 		Advance:    k.clk.Advance,
-		Watch:      k.cloud.watch,
-		Break:      k.cloud.breakDown,
-		Markers:    []string{engineSecret, upstreamWords, "~password-", "signature-of-the-cloud"},
+		Watch:      k.cloud.Watch,
+		Break:      k.cloud.Break,
+		Markers:    []string{engineSecret, fakeazure.UpstreamWords, fakeazure.PasswordMark, fakeazure.TokenMark},
 		Public:     []string{"client_id", "tenant_id", "principal_id"},
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/azure/fakeazure"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 )
 
@@ -40,8 +41,8 @@ func TestASecretIsHandedOutOnlyAfterItWasAcceptedOftenEnough(t *testing.T) {
 		t.Errorf("Entra takes %s to know what is new, and it took %d polls", usualLag, polls)
 	}
 	good := 0
-	for _, s := range k.cloud.calls("login.microsoftonline.com") {
-		if strings.Contains(string(s.body), "password-") {
+	for _, s := range k.cloud.Calls(fakeazure.Login) {
+		if strings.Contains(string(s.Body), "password-") {
 			good++
 		}
 	}
@@ -49,8 +50,8 @@ func TestASecretIsHandedOutOnlyAfterItWasAcceptedOftenEnough(t *testing.T) {
 		t.Errorf("the secret was tried %d times", good)
 	}
 	applications := 0
-	for _, a := range k.home.apps {
-		if a.unique != "" {
+	for _, a := range k.home.Apps {
+		if a.Unique != "" {
 			applications++
 		}
 	}
@@ -66,31 +67,31 @@ func TestEveryRefusalHasOneMessageWithTheCloudsCode(t *testing.T) {
 		status                  int
 		throttled               bool
 	}{
-		{"the quota of directory objects", "PATCH graph.microsoft.com/v1.0/applications", "Directory_QuotaExceeded", "directory objects", 403, false},
-		{"a lacking permission at Graph", "PATCH graph.microsoft.com/v1.0/applications", "Authorization_RequestDenied", "lacks a permission", 403, false},
-		{"a lacking permission at Azure", "PUT management.azure.com", "AuthorizationFailed", "lacks a permission", 403, false},
-		{"the limit of role assignments", "PUT management.azure.com", "RoleAssignmentLimitExceeded", "4000", 400, false},
-		{"a role that is none", "PUT management.azure.com", "RoleDefinitionDoesNotExist", "no such role definition", 400, false},
+		{"the quota of directory objects", "PATCH graph/v1.0/applications", "Directory_QuotaExceeded", "directory objects", 403, false},
+		{"a lacking permission at Graph", "PATCH graph/v1.0/applications", "Authorization_RequestDenied", "lacks a permission", 403, false},
+		{"a lacking permission at Azure", "PUT arm", "AuthorizationFailed", "lacks a permission", 403, false},
+		{"the limit of role assignments", "PUT arm", "RoleAssignmentLimitExceeded", "4000", 400, false},
+		{"a role that is none", "PUT arm", "RoleDefinitionDoesNotExist", "no such role definition", 400, false},
 		{"passwords that do not fit", "addPassword", "DirectoryObjectSizeLimitExceeded", "as many passwords", 400, false},
-		{"a call too many", "PUT management.azure.com", "TooManyRequests", "less often", 429, true},
+		{"a call too many", "PUT arm", "TooManyRequests", "less often", 429, true},
 		{"an outage", "addPassword", "InternalServerError", "could not do it now", 500, false},
-		{"a wrong secret of ours", "login.microsoftonline.com", "AADSTS7000215", "wrong or has expired", 401, false},
+		{"a wrong secret of ours", "login", "AADSTS7000215", "wrong or has expired", 401, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			k := newKit(t)
-			k.cloud.add(rule{match: row.match, n: 99, status: row.status, code: row.code})
+			k.cloud.Plan(fakeazure.Rule{Match: row.match, N: 99, Status: row.status, Code: row.code})
 			target := k.target(nil)
 			if strings.HasPrefix(row.code, "AADSTS") {
-				k.cloud.rules = nil
-				k.home.app(func(a *fakeApp) bool { return a.client == engineClient }).passwords = nil
+				k.cloud.Forget()
+				k.home.AppOf(engineClient).Passwords = nil
 			}
 			_, h, err := k.issue(t, k.open(t, target), k.input(t, contract.Values{"azure_roles": []string{"Reader@" + scopeAll}}))
 			failed, ok := errors.AsType[*contract.Error](err)
 			if !ok || failed.Code != row.code || !strings.Contains(failed.Public, row.text) || failed.Throttled != row.throttled {
 				t.Errorf("got %v", err)
 			}
-			if strings.Contains(err.Error(), upstreamWords) || h.Provider != Type {
+			if strings.Contains(err.Error(), fakeazure.UpstreamWords) || h.Provider != Type {
 				t.Errorf("the cloud's own words came through: %v", err)
 			}
 		})
@@ -102,18 +103,18 @@ func TestAThrottledCallIsMadeAgainAndAnOutageIsSatOut(t *testing.T) {
 	k := newKit(t)
 	p := k.open(t, k.target(nil))
 	wait := http.Header{"Retry-After": {"2"}}
-	for _, r := range []rule{
-		{match: "PATCH graph", n: 2, status: 429, code: "TooManyRequests", header: wait},
-		{match: "PUT management", n: 2, status: 503, code: "ServerBusy", header: wait},
-		{match: "addPassword", n: 1, status: 429, code: "TooManyRequests"},
+	for _, r := range []fakeazure.Rule{
+		{Match: "PATCH graph", N: 2, Status: 429, Code: "TooManyRequests", Header: wait},
+		{Match: "PUT arm", N: 2, Status: 503, Code: "ServerBusy", Header: wait},
+		{Match: "addPassword", N: 1, Status: 429, Code: "TooManyRequests"},
 	} {
-		k.cloud.add(r)
+		k.cloud.Plan(r)
 	}
 	issued, h := k.mustIssue(t, p, readerRole())
 	if !k.works(t, issued) {
 		t.Error("the credential does not work")
 	}
-	k.cloud.add(rule{match: "DELETE", n: 3, status: 503, code: "ServerBusy"})
+	k.cloud.Plan(fakeazure.Rule{Match: "DELETE", N: 3, Status: 503, Code: "ServerBusy"})
 	k.mustEnd(t, p, h)
 	if left := k.exists(t, h); len(left) != 0 {
 		t.Errorf("something is left: %v", left)
@@ -124,11 +125,11 @@ func TestNoRoleReachesTheEnginesOwnIdentity(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)
 	p := k.open(t, k.target(nil))
-	engine := k.home.app(func(a *fakeApp) bool { return a.client == engineClient })
+	engine := k.home.AppOf(engineClient)
 	inGroup := guid("a group of the engine's")
-	k.home.groups[inGroup] = map[string]time.Time{k.engine.id: start.Add(-time.Hour)}
+	k.home.Groups[inGroup] = map[string]time.Time{k.engine.ID: start.Add(-time.Hour)}
 	for name, fields := range map[string]contract.Values{
-		"a password of the engine's application": {"application_object_id": engine.id},
+		"a password of the engine's application": {"application_object_id": engine.ID},
 		"a group that the engine is in":          {"principal_source": "metadata:oid", "azure_groups": []string{inGroup}},
 		"a principal in such a group":            {"azure_groups": []string{inGroup}},
 	} {
@@ -141,11 +142,11 @@ func TestNoRoleReachesTheEnginesOwnIdentity(t *testing.T) {
 		}
 	}
 	in := k.input(t, ownRole())
-	in.Principal = k.engine.id
+	in.Principal = k.engine.ID
 	if _, _, err := k.issue(t, p, in); !isOwn(err) {
 		t.Errorf("the engine's own account was elevated: %v", err)
 	}
-	_, err := p.ResolvePrincipal(t.Context(), domain.Entity{Metadata: map[string]string{"oid": k.engine.id}}, normalize(ownRole()))
+	_, err := p.ResolvePrincipal(t.Context(), domain.Entity{Metadata: map[string]string{"oid": k.engine.ID}}, normalize(ownRole()))
 	if !isOwn(err) {
 		t.Errorf("the engine's own account was resolved: %v", err)
 	}
@@ -188,15 +189,15 @@ func TestThePrincipalIsExactlyOneObjectID(t *testing.T) {
 func TestAHundredIssuesAndRevokesAtOnceLeaveOnlyWhatIsSomebodyElses(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)
-	k.cloud.lag = 0
+	k.cloud.Lag = 0
 	p := k.open(t, k.target(nil))
 	_, keep := k.mustIssue(t, p, readerRole())
-	had := len(k.robot.passwords)
+	had := len(k.robot.Passwords)
 	var wg sync.WaitGroup
 	for i := range 100 {
 		fields := readerRole()
 		if i%2 == 0 {
-			fields = contract.Values{"application_object_id": k.robot.id}
+			fields = contract.Values{"application_object_id": k.robot.ID}
 		}
 		in := k.input(t, fields)
 		wg.Go(func() {
@@ -215,8 +216,8 @@ func TestAHundredIssuesAndRevokesAtOnceLeaveOnlyWhatIsSomebodyElses(t *testing.T
 		})
 	}
 	wg.Wait()
-	if len(k.robot.passwords) != had || len(k.manager.assignments) != 1 || len(k.home.groups[admins]) != 1 {
-		t.Errorf("left: %d passwords, %d assignments, %d members", len(k.robot.passwords), len(k.manager.assignments), len(k.home.groups[admins]))
+	if len(k.robot.Passwords) != had || len(k.manager.Assignments) != 1 || len(k.home.Groups[admins]) != 1 {
+		t.Errorf("left: %d passwords, %d assignments, %d members", len(k.robot.Passwords), len(k.manager.Assignments), len(k.home.Groups[admins]))
 	}
 	if len(k.exists(t, keep)) == 0 {
 		t.Error("the credential that nobody ended is gone")

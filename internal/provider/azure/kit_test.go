@@ -1,18 +1,17 @@
 package azure
 
 import (
-	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/json"
-	"io"
 	"maps"
 	"net/http"
-	"net/url"
 	"testing"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/azure/fakeazure"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/providertest"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
@@ -35,33 +34,50 @@ const (
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func readerOf(raw []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(raw)) }
+// noWait is a pace for tests: nothing waits, and nothing goes on after the end.
+func noWait(ctx context.Context, _ clock.Clock, _ time.Duration) error { return ctx.Err() }
+
+// defined gives a resource manager the common role definitions.
+func defined(m *fakeazure.Manager) *fakeazure.Manager {
+	for _, id := range builtIn() {
+		m.Define(id, "*/read")
+	}
+	for _, id := range grantsRoles() {
+		m.Define(id, "Microsoft.Authorization/*", "*/read")
+	}
+	return m
+}
 
 // kit is one cloud with what tests of the provider need.
 type kit struct {
 	clk     *clock.Manual
-	cloud   *fakeCloud
-	home    *fakeTenant
-	manager *fakeManager
-	robot   *fakeApp
-	engine  *fakePrincipal
+	cloud   *fakeazure.Cloud
+	home    *fakeazure.Tenant
+	manager *fakeazure.Manager
+	robot   *fakeazure.App
+	engine  *fakeazure.Principal
 }
 
 func newKit(t testing.TB) *kit {
 	t.Helper()
 	clk := clock.NewManual(start)
-	k := &kit{clk: clk, cloud: newFakeCloud(clk)}
-	k.cloud.lag = usualLag
-	k.home = k.cloud.tenant(homeTenant)
-	_, k.engine = k.home.standing(engineClient, engineSecret, "Application.ReadWrite.OwnedBy", "GroupMember.ReadWrite.All")
-	k.robot, _ = k.home.standing(robotClient, "rob~somebody-elses")
-	k.home.groups[admins] = map[string]time.Time{}
-	k.manager = k.cloud.manager(k.home, subscription)
-	t.Cleanup(func() { judge(t, k.cloud.calls("graph.microsoft.com")) })
-	other := k.cloud.tenant(otherTenant)
-	other.standing(engineClient, engineSecret)
-	other.groups[admins] = map[string]time.Time{}
-	k.cloud.manager(other)
+	k := &kit{clk: clk, cloud: fakeazure.New(clk)}
+	k.cloud.Lag = usualLag
+	k.home = k.cloud.AddTenant(homeTenant)
+	_, k.engine = k.home.Standing(engineClient, engineSecret, "Application.ReadWrite.OwnedBy", "GroupMember.ReadWrite.All")
+	k.robot, _ = k.home.Standing(robotClient, "rob~somebody-elses")
+	k.home.Groups[admins] = map[string]time.Time{}
+	k.manager = defined(k.cloud.AddManager(k.home, subscription))
+	k.cloud.Machine(homeTenant, engineClient)
+	t.Cleanup(func() {
+		for _, wrong := range fakeazure.Judge(k.cloud.Calls(fakeazure.Graph)) {
+			t.Error(wrong)
+		}
+	})
+	other := k.cloud.AddTenant(otherTenant)
+	other.Standing(engineClient, engineSecret)
+	other.Groups[admins] = map[string]time.Time{}
+	defined(k.cloud.AddManager(other))
 	return k
 }
 
@@ -170,31 +186,31 @@ func (k *kit) exists(t testing.TB, h domain.Handle) []providertest.Object {
 	if err := json.Unmarshal(h.Data, &n); err != nil {
 		t.Fatal(err)
 	}
-	k.cloud.mu.Lock()
-	defer k.cloud.mu.Unlock()
+	k.cloud.Lock()
+	defer k.cloud.Unlock()
 	var out []providertest.Object
 	name := namePrefix + string(h.Credential)
-	for _, a := range k.home.apps {
-		if a.unique == name && (a.deleted.IsZero() || n.Purge) {
-			sp := k.home.principalOf(a.client)
-			usable := a.deleted.IsZero() && sp != nil && sp.enabled && len(a.passwords) > 0
+	for _, a := range k.home.Apps {
+		if a.Unique == name && (a.Deleted.IsZero() || n.Purge) {
+			sp := k.home.PrincipalOf(a.Client)
+			usable := a.Deleted.IsZero() && sp != nil && sp.Enabled && len(a.Passwords) > 0
 			out = append(out, providertest.Object{What: "application " + name, Usable: usable})
 		}
 	}
-	for _, pw := range k.robot.passwords {
-		if pw.name == name {
+	for _, pw := range k.robot.Passwords {
+		if pw.Name == name {
 			out = append(out, providertest.Object{
-				What: "password " + pw.key, Usable: true, Inert: pw.key != n.Key, Until: pw.end,
+				What: "password " + pw.Key, Usable: true, Inert: pw.Key != n.Key, Until: pw.End,
 			})
 		}
 	}
 	for _, a := range n.Roles {
-		if k.manager.assignments[a.Name] != nil {
+		if k.manager.Assignments[a.Name] != nil {
 			out = append(out, providertest.Object{What: "assignment " + a.Name, Usable: n.Kind == kindAssignment})
 		}
 	}
 	for _, g := range n.Group {
-		if _, in := k.home.groups[g][n.Principal]; in {
+		if _, in := k.home.Groups[g][n.Principal]; in {
 			out = append(out, providertest.Object{What: "membership in " + g, Usable: n.Kind == kindMember})
 		}
 	}
@@ -204,29 +220,19 @@ func (k *kit) exists(t testing.TB, h domain.Handle) []providertest.Object {
 // works tries a credential.
 func (k *kit) works(_ testing.TB, issued contract.Issued) bool {
 	data := issued.Data.Reveal()
-	k.cloud.mu.Lock()
-	defer k.cloud.mu.Unlock()
+	k.cloud.Lock()
+	defer k.cloud.Unlock()
 	if text, _ := data["client_secret"].(string); text != "" {
 		client, _ := data["client_id"].(string)
-		sp, code := k.home.authenticate(k.cloud, url.Values{"client_id": {client}, "client_secret": {text}})
-		if code != "" || client == robotClient {
-			return code == ""
+		sp, ok := k.cloud.LogsIn(k.home, client, text)
+		if !ok || client == robotClient {
+			return ok
 		}
-		return k.assigned(sp.id) > 0
+		return k.manager.Gives(sp.ID) > 0
 	}
 	who, _ := data["principal_id"].(string)
-	if _, in := k.home.groups[admins][who]; in {
+	if _, in := k.home.Groups[admins][who]; in {
 		return true
 	}
-	return k.assigned(who) > 0
-}
-
-func (k *kit) assigned(who string) int {
-	n := 0
-	for _, a := range k.manager.assignments {
-		if *a.props.PrincipalID == who {
-			n++
-		}
-	}
-	return n
+	return k.manager.Gives(who) > 0
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/azure/fakeazure"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 )
 
@@ -26,26 +27,24 @@ func ownGroup() contract.Values {
 
 // changes are the calls that change something, in their order.
 func (k *kit) changes() []string {
-	k.cloud.mu.Lock()
-	defer k.cloud.mu.Unlock()
 	var out []string
-	for _, s := range k.cloud.seen {
-		if s.method == http.MethodGet || strings.HasSuffix(s.path, "/token") || strings.HasSuffix(s.path, "checkMemberGroups") {
+	for _, s := range k.cloud.Calls("") {
+		if s.Method == http.MethodGet || strings.HasSuffix(s.Path, "/token") || strings.HasSuffix(s.Path, "checkMemberGroups") {
 			continue
 		}
 		switch {
-		case strings.Contains(s.path, "roleAssignments"):
-			out = append(out, s.method+" assignment")
-		case strings.Contains(s.path, "/members/"):
-			out = append(out, s.method+" member")
-		case strings.Contains(s.path, "/servicePrincipals"):
-			out = append(out, s.method+" principal")
-		case strings.HasSuffix(s.path, "Password"):
-			out = append(out, last(s.path))
-		case strings.Contains(s.path, "deletedItems"):
-			out = append(out, s.method+" bin")
+		case strings.Contains(s.Path, "roleAssignments"):
+			out = append(out, s.Method+" assignment")
+		case strings.Contains(s.Path, "/members/"):
+			out = append(out, s.Method+" member")
+		case strings.Contains(s.Path, "/servicePrincipals"):
+			out = append(out, s.Method+" principal")
+		case strings.HasSuffix(s.Path, "Password"):
+			out = append(out, last(s.Path))
+		case strings.Contains(s.Path, "deletedItems"):
+			out = append(out, s.Method+" bin")
 		default:
-			out = append(out, s.method+" application")
+			out = append(out, s.Method+" application")
 		}
 	}
 	return out
@@ -69,7 +68,7 @@ func TestAnAssignmentThatCannotBeDeletedIsAnErrorAndTheSecretDiesAllTheSame(t *t
 	k := newKit(t)
 	p := k.open(t, k.target(nil))
 	issued, h := k.mustIssue(t, p, readerRole())
-	k.cloud.add(rule{match: "DELETE management.azure.com", n: 1, status: http.StatusForbidden, code: "AuthorizationFailed"})
+	k.cloud.Plan(fakeazure.Rule{Match: "DELETE arm", N: 1, Status: http.StatusForbidden, Code: "AuthorizationFailed"})
 	ended, err := p.Revoke(t.Context(), h)
 	failed, ok := errors.AsType[*contract.Error](err)
 	if !ok || ended.AccessGone || failed.Code != "AuthorizationFailed" {
@@ -78,11 +77,11 @@ func TestAnAssignmentThatCannotBeDeletedIsAnErrorAndTheSecretDiesAllTheSame(t *t
 	if k.works(t, issued) {
 		t.Error("the secret still works although it could be removed")
 	}
-	if len(k.manager.assignments) != 1 {
+	if len(k.manager.Assignments) != 1 {
 		t.Error("the assignment is gone although Azure refused")
 	}
 	k.mustEnd(t, p, h)
-	if len(k.manager.assignments) != 0 || len(k.exists(t, h)) != 0 {
+	if len(k.manager.Assignments) != 0 || len(k.exists(t, h)) != 0 {
 		t.Error("something is left after the second try")
 	}
 }
@@ -95,7 +94,7 @@ func TestASubscriptionThatIsNotFoundIsDoubt(t *testing.T) {
 		k := newKit(t)
 		p := k.open(t, k.target(nil))
 		_, h := k.mustIssue(t, p, ownRole())
-		k.cloud.add(rule{match: "DELETE management.azure.com", n: 1, status: http.StatusNotFound, code: code})
+		k.cloud.Plan(fakeazure.Rule{Match: "DELETE arm", N: 1, Status: http.StatusNotFound, Code: code})
 		if ended, err := p.Revoke(t.Context(), h); ended.AccessGone != gone || (err == nil) != gone {
 			t.Errorf("%s: gone is %v (%v)", code, ended.AccessGone, err)
 		}
@@ -106,18 +105,18 @@ func TestAPasswordWhoseAnswerWasLostIsRemovedAsSoonAsItIsShown(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)
 	p := k.open(t, k.target(nil))
-	had := len(k.robot.passwords)
-	in := k.input(t, contract.Values{"application_object_id": k.robot.id})
-	k.cloud.add(rule{match: "addPassword", n: 1, lost: true})
+	had := len(k.robot.Passwords)
+	in := k.input(t, contract.Values{"application_object_id": k.robot.ID})
+	k.cloud.Plan(fakeazure.Rule{Match: "addPassword", N: 1, Lost: true})
 	_, h, err := k.issue(t, p, in)
-	if err == nil || len(k.robot.passwords) != had+1 {
+	if err == nil || len(k.robot.Passwords) != had+1 {
 		t.Fatalf("the answer should be lost, and the password be there: %v", err)
 	}
 	k.mustEnd(t, p, h)
-	if len(k.robot.passwords) != had {
+	if len(k.robot.Passwords) != had {
 		t.Error("the password is still there")
 	}
-	if k.robot.passwords[0].name != "by hand" {
+	if k.robot.Passwords[0].Name != "by hand" {
 		t.Error("somebody else's password was removed")
 	}
 }
@@ -134,8 +133,8 @@ func TestAPurgedCredentialLeavesNothingInTheBin(t *testing.T) {
 		_, h := k.mustIssue(t, p, fields)
 		k.mustEnd(t, p, h)
 		left := 0
-		for _, a := range k.home.apps {
-			if a.unique != "" {
+		for _, a := range k.home.Apps {
+			if a.Unique != "" {
 				left++
 			}
 		}
@@ -165,14 +164,14 @@ func TestAccessThatWasThereBeforeIsNeitherTakenOverNorEnded(t *testing.T) {
 	p := k.open(t, k.target(nil))
 	// Somebody gave both by hand, the membership a moment ago.
 	_, h := k.mustIssue(t, p, ownRole())
-	for name, a := range k.manager.assignments {
-		delete(k.manager.assignments, name)
-		a.name = guid("by hand")
-		k.manager.assignments[a.name] = a
+	for name, a := range k.manager.Assignments {
+		delete(k.manager.Assignments, name)
+		a.Name = guid("by hand")
+		k.manager.Assignments[a.Name] = a
 	}
 	k.mustEnd(t, p, h)
 	for lagging, fields := range map[string]contract.Values{"": ownRole(), "shown": ownGroup(), "not shown yet": ownGroup()} {
-		k.home.groups[admins][alice] = k.clk.Now()
+		k.home.Groups[admins][alice] = k.clk.Now()
 		if lagging == "shown" {
 			k.clk.Advance(time.Minute)
 		}
@@ -181,7 +180,7 @@ func TestAccessThatWasThereBeforeIsNeitherTakenOverNorEnded(t *testing.T) {
 			t.Errorf("access from outside was taken over: %v", err)
 		}
 		k.mustEnd(t, p, h)
-		if len(k.manager.assignments) != 1 || k.home.groups[admins][alice].IsZero() {
+		if len(k.manager.Assignments) != 1 || k.home.Groups[admins][alice].IsZero() {
 			t.Fatal("access from outside was ended")
 		}
 	}
@@ -195,11 +194,11 @@ func TestAMembershipThatNobodyNotedIsDoubt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.home.groups[admins][alice] = start.Add(-time.Hour)
+	k.home.Groups[admins][alice] = start.Add(-time.Hour)
 	if ended, err := p.Revoke(t.Context(), h); err == nil || ended.AccessGone {
 		t.Errorf("a membership of unknown origin was taken for gone: %+v, %v", ended, err)
 	}
-	if k.home.groups[admins][alice].IsZero() {
+	if k.home.Groups[admins][alice].IsZero() {
 		t.Error("a membership of unknown origin was ended")
 	}
 }
@@ -216,7 +215,7 @@ func TestAGrantThatJoinsTakesTheMembershipAlongWhenItIsTheLast(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.mustEnd(t, p, h)
-	if len(k.home.groups[admins]) != 0 {
+	if len(k.home.Groups[admins]) != 0 {
 		t.Error("the membership is still there")
 	}
 }
@@ -256,7 +255,7 @@ func TestWhatIsNotShownYetIsLookedForAgain(t *testing.T) {
 	t.Parallel()
 	for name, fields := range map[string]contract.Values{"an assignment": ownRole(), "a membership": ownGroup(), "a principal": readerRole()} {
 		k := newKit(t)
-		k.manager.lagging, k.home.lagging = true, true
+		k.manager.Lagging, k.home.Lagging = true, true
 		p := k.open(t, k.target(nil))
 		_, h := k.mustIssue(t, p, fields)
 		k.mustEnd(t, p, h)
@@ -269,21 +268,21 @@ func TestWhatIsNotShownYetIsLookedForAgain(t *testing.T) {
 func TestADirectoryThatIsFullSaysSo(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)
-	k.home.quota = k.home.objects() + 1
-	k.manager.limit = 1
+	k.home.Quota = k.home.Objects() + 1
+	k.manager.Limit = 1
 	p := k.open(t, k.target(nil))
 	_, h, err := k.issue(t, p, k.input(t, readerRole()))
 	if failed, ok := errors.AsType[*contract.Error](err); !ok || failed.Code != "Directory_QuotaExceeded" {
 		t.Errorf("got %v", err)
 	}
 	k.mustEnd(t, p, h)
-	k.home.quota = 0
+	k.home.Quota = 0
 	_, h, err = k.issue(t, p, k.input(t, contract.Values{"azure_roles": []string{"Reader@" + scopeAll, "Contributor@" + scopeGroup}}))
 	if failed, ok := errors.AsType[*contract.Error](err); !ok || failed.Code != "RoleAssignmentLimitExceeded" {
 		t.Errorf("got %v", err)
 	}
 	k.mustEnd(t, p, h)
-	if len(k.manager.assignments) != 0 || len(k.exists(t, h)) != 0 {
+	if len(k.manager.Assignments) != 0 || len(k.exists(t, h)) != 0 {
 		t.Error("half of a credential is left")
 	}
 }

@@ -128,7 +128,7 @@ func TestEachCloudHasItsOwnAddresses(t *testing.T) {
 func TestAWorkloadsTokenIsReadBelowTheRootAtEveryLogin(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)
-	k.home.app(func(a *fakeApp) bool { return a.client == engineClient }).certificate = true
+	k.home.AppOf(engineClient).Certificate = true
 	root := t.TempDir()
 	if err := os.WriteFile(filepath.Join(root, "token"), []byte("workload-token\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -153,7 +153,7 @@ func TestAWorkloadsTokenIsReadBelowTheRootAtEveryLogin(t *testing.T) {
 func TestACertificateAndTheMachinesOwnIdentityLogInToo(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)
-	k.home.app(func(a *fakeApp) bool { return a.client == engineClient }).certificate = true
+	k.home.AppOf(engineClient).Certificate = true
 	certificate := k.target(nil)
 	certificate.Secrets = map[string]secret.String{"client_certificate": newCertificate(t)}
 	managed := k.target(nil)
@@ -298,7 +298,7 @@ func TestRevocationClasses(t *testing.T) {
 func TestTheRootSecretIsReplacedInTwoSteps(t *testing.T) {
 	t.Parallel()
 	k := newKit(t)
-	engine := k.home.app(func(a *fakeApp) bool { return a.client == engineClient })
+	engine := k.home.AppOf(engineClient)
 	old := k.open(t, k.target(nil))
 	id := string(k.input(t, nil).Credential)
 	if _, err := old.StageRoot(t.Context(), id); err != nil {
@@ -306,12 +306,12 @@ func TestTheRootSecretIsReplacedInTwoSteps(t *testing.T) {
 	}
 	k.clk.Advance(usualLag)
 	staged, err := old.StageRoot(t.Context(), id) // again: the answer of the first was lost
-	if err != nil || len(engine.passwords) != 2 {
-		t.Fatalf("one password beside the old one expected, %d are there (%v)", len(engine.passwords), err)
+	if err != nil || len(engine.Passwords) != 2 {
+		t.Fatalf("one password beside the old one expected, %d are there (%v)", len(engine.Passwords), err)
 	}
 	k.clk.Advance(usualLag)
-	if err := old.AbandonRoot(t.Context(), id, staged); err != nil || len(engine.passwords) != 1 {
-		t.Fatalf("abandoned, and %d are there (%v)", len(engine.passwords), err)
+	if err := old.AbandonRoot(t.Context(), id, staged); err != nil || len(engine.Passwords) != 1 {
+		t.Fatalf("abandoned, and %d are there (%v)", len(engine.Passwords), err)
 	}
 	if staged, err = old.StageRoot(t.Context(), id); err != nil {
 		t.Fatal(err)
@@ -319,7 +319,7 @@ func TestTheRootSecretIsReplacedInTwoSteps(t *testing.T) {
 	target := k.target(nil)
 	before := target.Secrets
 	target.Secrets = staged
-	if err := k.open(t, target).CommitRoot(t.Context(), id, before); err == nil || len(engine.passwords) != 2 {
+	if err := k.open(t, target).CommitRoot(t.Context(), id, before); err == nil || len(engine.Passwords) != 2 {
 		t.Fatal("the old secret was removed before the new one was proven")
 	}
 	k.clk.Advance(usualLag)
@@ -329,7 +329,7 @@ func TestTheRootSecretIsReplacedInTwoSteps(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(engine.passwords) != 1 || engine.passwords[0].text != staged["client_secret"].Reveal() {
+	if len(engine.Passwords) != 1 || engine.Passwords[0].Text != staged["client_secret"].Reveal() {
 		t.Error("the new secret alone should be left")
 	}
 	if _, err := oldKey([]password{{KeyID: guid("a"), Hint: "eng"}, {KeyID: guid("b"), Hint: "eng"}}, "x", secret.New(engineSecret)); err == nil {
@@ -348,7 +348,7 @@ func TestCheckSaysWhoWhatIsMissingAndHowMuchIsUsed(t *testing.T) {
 		t.Fatalf("%+v, %v", report, err)
 	}
 	if err := p.arm.assign(t.Context(), assignment{Scope: scopeAll, Role: builtIn()["user access administrator"], Name: guid("engine")},
-		k.engine.id, principalService, "by hand"); err != nil {
+		k.engine.ID, principalService, "by hand"); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {

@@ -16,7 +16,6 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/access"
-	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/all"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/store"
@@ -51,12 +50,14 @@ func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend,
 	if err != nil {
 		return nil, err
 	}
-	return newBackend(ctx, conf, env, all.Descriptors(), crashSteps(conf.Logger))
+	own := *conf
+	own.StorageView = machineStorage(conf.StorageView)
+	return newBackend(ctx, &own, env, all.Descriptors(), crashSteps(conf.Logger))
 }
 
 // environment reads what the plugin's registration allows.
 func environment(log hclog.Logger) (contract.Env, error) {
-	env := contract.Env{Clock: clock.System{}, Log: log, AllowLocal: os.Getenv(EnvAllowLocal) == "true"}
+	env := contract.Env{Clock: machineClock(), Log: log, AllowLocal: os.Getenv(EnvAllowLocal) == "true"}
 	if root := os.Getenv(EnvFileRoot); root != "" {
 		if !filepath.IsAbs(root) {
 			return env, fmt.Errorf("%s must be an absolute path", EnvFileRoot)

@@ -38,7 +38,6 @@ func StartCluster(t testing.TB, o Options) *Cluster {
 			t.Error(err)
 		}
 	})
-	var key string
 	for i := range clusterSize {
 		node, err := prepare()
 		if err != nil {
@@ -53,11 +52,11 @@ func StartCluster(t testing.TB, o Options) *Cluster {
 		}
 		node.showLogOnFailure(t)
 		if i == 0 {
-			if key, err = node.initialise(); err != nil {
+			if err := node.initialise(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := node.unseal(key); err != nil {
+		if err := node.unseal(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -85,16 +84,24 @@ func (c *Cluster) stop() error {
 
 // startRaft runs node i; ports holds the listener and the cluster port of each.
 func (h *Host) startRaft(o Options, i int, ports []int) error {
-	data := filepath.Join(h.dir, "raft")
-	if err := os.Mkdir(data, 0o700); err != nil {
-		return err
-	}
 	join := ""
 	if i > 0 {
 		join = fmt.Sprintf("  retry_join {\n    leader_api_addr = \"http://127.0.0.1:%d\"\n  }\n", ports[0])
 	}
-	h.Addr = fmt.Sprintf("http://127.0.0.1:%d", ports[2*i])
-	config := fmt.Sprintf(`
+	storage, err := h.raftStanza(i, join)
+	if err != nil {
+		return err
+	}
+	return h.serve(o, storage, ports[2*i], ports[2*i+1])
+}
+
+// raftStanza is the storage of node i; more are further lines of it.
+func (h *Host) raftStanza(i int, more string) (string, error) {
+	data := filepath.Join(h.dir, "raft")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf(`
 storage "raft" {
   path    = %q
   node_id = "node-%d"
@@ -103,7 +110,13 @@ storage "raft" {
   # A new node has a vote after a second or two instead of ten.
   autopilot_reconcile_interval = "500ms"
   autopilot_update_interval    = "500ms"
-%s}
+%s}`, data, i, more), nil
+}
+
+// serve runs a server that is no development server.
+func (h *Host) serve(o Options, storage string, listen, cluster int) error {
+	h.Addr = fmt.Sprintf("http://127.0.0.1:%d", listen)
+	config := fmt.Sprintf(`%s
 listener "tcp" {
   address         = "127.0.0.1:%d"
   cluster_address = "127.0.0.1:%d"
@@ -113,7 +126,7 @@ api_addr         = %q
 cluster_addr     = "https://127.0.0.1:%d"
 plugin_directory = %q
 disable_mlock    = true
-%s`, data, i, join, ports[2*i], ports[2*i+1], h.Addr, ports[2*i+1], h.site.plugins, h.auditStanza())
+%s`, storage, listen, cluster, h.Addr, cluster, h.site.plugins, h.auditStanza())
 	file := filepath.Join(h.dir, "host.hcl")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return err
@@ -121,8 +134,8 @@ disable_mlock    = true
 	return h.run(o, "server", "-config="+file)
 }
 
-// initialise makes the first node of a cluster and returns its only unseal key.
-func (h *Host) initialise() (key string, err error) {
+// initialise makes the first node of a cluster, with one unseal key.
+func (h *Host) initialise() error {
 	var made struct {
 		Keys  []string `json:"keys"`
 		Token string   `json:"root_token"`
@@ -130,21 +143,21 @@ func (h *Host) initialise() (key string, err error) {
 	answer, err := h.Anonymous().Do(context.Background(), http.MethodPut, "sys/init",
 		map[string]any{"secret_shares": 1, "secret_threshold": 1}, nil)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if err := json.Unmarshal(answer.Body, &made); err != nil || len(made.Keys) != 1 {
-		return "", fmt.Errorf("init: %d %s", answer.Status, answer.Body)
+		return fmt.Errorf("init: %d %s", answer.Status, answer.Body)
 	}
-	h.site.rootToken = made.Token
-	return made.Keys[0], nil
+	h.site.rootToken, h.site.unsealKey = made.Token, made.Keys[0]
+	return nil
 }
 
 // unseal gives the node its key and waits until it serves. The key is given until
 // it is taken and not once more: a node that is unsealed while it joins would
 // stand by twice, and one of the two would swallow a later step-down.
-func (h *Host) unseal(key string) error {
+func (h *Host) unseal() error {
 	err := poll.Within(startBound, func() error {
-		answer, err := h.Anonymous().Do(context.Background(), http.MethodPut, "sys/unseal", map[string]any{"key": key}, nil)
+		answer, err := h.Anonymous().Do(context.Background(), http.MethodPut, "sys/unseal", map[string]any{"key": h.site.unsealKey}, nil)
 		if err == nil && answer.Status != http.StatusOK {
 			err = fmt.Errorf("unseal: %d %s", answer.Status, answer.Body)
 		}

@@ -26,6 +26,9 @@ const startBound = 60 * time.Second
 type Options struct {
 	LogLevel string   // of the host; "debug" if empty
 	Env      []string // further KEY=value for the host process, which its plugins inherit
+	// Of StartNode only.
+	Storage     string // stanza in HCL; Raft of one node if empty
+	AuditSocket string // host:port that takes the audit entries, instead of a file
 }
 
 // Host is one running host process, in development mode or as a node of a
@@ -39,14 +42,20 @@ type Host struct {
 	dir  string
 	proc *process
 	site *site
+
+	options Options  // that it was started with
+	args    []string // of the server
+	groups  []int    // process groups of killed processes, which their plugins may live in
 }
 
 // site is what all nodes of one cluster share; a host in development mode has one
 // of its own.
 type site struct {
-	auditFile string
-	rootToken string
-	plugins   string // the directory that plugins are loaded from
+	auditFile   string
+	auditSocket string // instead of the file, unless it is empty
+	rootToken   string
+	unsealKey   string // none in development mode
+	plugins     string // the directory that plugins are loaded from
 
 	mu   sync.Mutex
 	sums map[Variant]string // what is in plugins → its sha256
@@ -164,7 +173,10 @@ func (h *Host) run(o Options, args ...string) error {
 		"HOME=" + filepath.Join(h.dir, "home"), "PATH=" + os.Getenv("PATH"),
 		// The plugin inherits this: where its race detector reports to.
 		"GORACE=log_path=" + filepath.Join(h.dir, "race", "report"),
+		// So does the Faults variant: how its clock is moved, and what its storage refuses.
+		"PIM_CLOCK_FILE=" + h.clockFile(), "PIM_STORAGE_FILE=" + h.storageFile(),
 	}, o.Env...)
+	h.options, h.args = o, args
 	proc, err := startProcess(filepath.Join(h.dir, "host.log"), cmd)
 	if err != nil {
 		return err
@@ -185,8 +197,11 @@ func (h *Host) run(o Options, args ...string) error {
 
 // auditStanza is how OpenBao takes its audit device; Vault takes it by API.
 func (h *Host) auditStanza() string {
-	if !h.OpenBao {
+	switch {
+	case !h.OpenBao:
 		return ""
+	case h.site.auditSocket != "":
+		return fmt.Sprintf("audit \"socket\" \"socket\" {\n  options = { address = %q, socket_type = \"tcp\" }\n}\n", h.site.auditSocket)
 	}
 	return fmt.Sprintf("audit \"file\" \"file\" {\n  options = { file_path = %q }\n}\n", h.site.auditFile)
 }
@@ -194,6 +209,11 @@ func (h *Host) auditStanza() string {
 func (h *Host) enableAudit() error {
 	if h.OpenBao {
 		return nil
+	}
+	if h.site.auditSocket != "" {
+		return h.admin(http.MethodPut, "sys/audit/socket", map[string]any{
+			"type": "socket", "options": map[string]string{"address": h.site.auditSocket, "socket_type": "tcp"},
+		})
 	}
 	return h.admin(http.MethodPut, "sys/audit/file", map[string]any{
 		"type": "file", "options": map[string]string{"file_path": h.site.auditFile},
@@ -230,7 +250,7 @@ func (h *Host) Audit() (string, error) {
 // Stop ends the host and removes its files. Data races of the plugin are an
 // error.
 func (h *Host) Stop() error {
-	return errors.Join(h.halt(), h.races(), os.RemoveAll(h.dir))
+	return errors.Join(h.halt(), h.reapGroups(), h.races(), os.RemoveAll(h.dir))
 }
 
 // halt ends the process; its files stay.

@@ -1,0 +1,13 @@
+//go:build faults
+
+package cases
+
+import "os"
+
+// scale multiplies how often a fault is made: FULL=1 is the long soak.
+func scale() int {
+	if os.Getenv("FULL") == "1" {
+		return 50
+	}
+	return 5
+}

@@ -1,0 +1,175 @@
+package harness
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// StartNode runs one node with its storage on disk, so that it can be killed and
+// started again. It ends with the test.
+func StartNode(t testing.TB, o Options) *Host {
+	t.Helper()
+	ports, err := freePorts(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	h.site.auditSocket = o.AuditSocket
+	storage := o.Storage
+	if storage == "" {
+		if storage, err = h.raftStanza(0, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.serve(o, storage, ports[0], ports[1]); err != nil {
+		t.Fatal(err)
+	}
+	h.showLogOnFailure(t)
+	if err := errors.Join(h.initialise(), h.unseal(), h.enableAudit(), h.enableKV()); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// PID is the process id of the host.
+func (h *Host) PID() int { return h.proc.cmd.Process.Pid }
+
+// Signal sends a signal to the host's process alone; its plugins do not notice.
+func (h *Host) Signal(t testing.TB, sig syscall.Signal) {
+	t.Helper()
+	if err := h.proc.cmd.Process.Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Kill ends the host as a power cut would, but for its plugins: they live on and
+// find nobody to speak to.
+func (h *Host) Kill(t testing.TB) {
+	t.Helper()
+	h.Signal(t, syscall.SIGKILL)
+	<-h.proc.done
+	h.groups = append(h.groups, h.proc.cmd.Process.Pid)
+}
+
+// Restart starts a killed host again on what it has on disk, and unseals it.
+func (h *Host) Restart(t testing.TB) {
+	t.Helper()
+	if err := h.run(h.options, h.args...); err != nil {
+		t.Fatal(err)
+	}
+	h.Unseal(t)
+}
+
+// Seal seals the node.
+func (h *Host) Seal(t testing.TB) {
+	t.Helper()
+	if err := h.admin(http.MethodPut, "sys/seal", nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Unseal gives the node its key and waits until it serves.
+func (h *Host) Unseal(t testing.TB) {
+	t.Helper()
+	if err := h.unseal(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reapGroups ends the plugins that killed processes left behind.
+func (h *Host) reapGroups() error {
+	var errs []error
+	for _, group := range h.groups {
+		if err := syscall.Kill(-group, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (h *Host) clockFile() string { return filepath.Join(h.dir, "clock") }
+
+func (h *Host) storageFile() string { return filepath.Join(h.dir, "storage") }
+
+// MoveClock moves the clock of this node's plugins (Faults variant) by a duration
+// from the machine's; the host's own clock stays.
+func (h *Host) MoveClock(t testing.TB, by time.Duration) {
+	t.Helper()
+	if err := replace(h.clockFile(), by.String()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// FailWrites makes percent of the writes of this node's plugins (Faults variant)
+// below a prefix of their storage fail, half of them after they were made. 0 ends
+// that.
+func (h *Host) FailWrites(t testing.TB, percent int, prefix string) {
+	t.Helper()
+	if err := replace(h.storageFile(), fmt.Sprintf("%d %s", percent, prefix)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// replace writes a file that others read at any time.
+func replace(file, text string) error {
+	next := file + ".next"
+	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, file)
+}
+
+// PauseAt makes the plugin's process wait at a step of the Faults variant, once.
+// Paused tells when it does; Continue lets it go on.
+func (m *Mount) PauseAt(t testing.TB, step string) {
+	t.Helper()
+	m.CrashAt(t, "pause "+step)
+}
+
+// Paused tells whether a process waits at the step of PauseAt.
+func (m *Mount) Paused() bool {
+	_, err := os.Stat(m.crashFile + ".paused")
+	return err == nil
+}
+
+// Continue lets the paused process go on, and forgets a step that nobody came to.
+func (m *Mount) Continue(t testing.TB) {
+	t.Helper()
+	for _, file := range []string{m.crashFile, m.crashFile + ".paused"} {
+		if err := os.Remove(file); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// RemovePlugins takes every plugin out of the plugin directory, as a broken
+// deployment does, and returns how to put them back.
+func (h *Host) RemovePlugins(t testing.TB) (restore func()) {
+	t.Helper()
+	away := h.site.plugins + "-away"
+	if err := os.Rename(h.site.plugins, away); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(h.site.plugins, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := errors.Join(os.RemoveAll(h.site.plugins), os.Rename(away, h.site.plugins)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

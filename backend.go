@@ -119,6 +119,7 @@ func (b *backend) paths() ([]path, error) {
 	}
 	return slices.Concat(
 		b.configPaths(),
+		b.confirmPaths(),
 		b.targetPaths(targetFields),
 		b.rolePaths(roleFields),
 		b.eligiblePaths(),

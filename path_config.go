@@ -2,9 +2,11 @@ package pim
 
 import (
 	"context"
+	"slices"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/access"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 )
@@ -65,6 +67,11 @@ func configFields() []configField {
 			func(c domain.Config) any { return c.EndOnIneligible },
 			func(c *domain.Config, in *call, n string) { c.EndOnIneligible = in.Bool(n) },
 		},
+		{
+			field{name: "edit_sod", typ: contract.TypeBool, desc: "Security edits of roles, targets and these settings wait until another person confirms them. Switching it takes two people too, on as well as off."},
+			func(c domain.Config) any { return c.EditSOD },
+			func(c *domain.Config, in *call, n string) { c.EditSOD = in.Bool(n) },
+		},
 	}
 }
 
@@ -91,8 +98,8 @@ func (b *backend) configPaths() []path {
 		description: "Defaults, limits and retention. A write changes the named fields only.",
 		fields:      writable,
 		ops: []op{
-			{verb: logical.ReadOperation, summary: "Read the settings.", ok: shown, do: b.readConfig},
-			{verb: logical.UpdateOperation, summary: "Change settings.", ok: shown, do: b.writeConfig},
+			{verb: logical.ReadOperation, summary: "Read the settings.", ok: append(slices.Clone(shown), proposedField()), do: b.readConfig},
+			{verb: logical.UpdateOperation, summary: "Change settings.", ok: append(slices.Clone(shown), proposedWire()...), do: b.writeConfig},
 		},
 	}, {
 		pattern: "rotate-epoch", name: "epoch", help: "Start afresh after a restore from a copy.",
@@ -123,21 +130,29 @@ func (b *backend) readConfig(ctx context.Context, _ *call) (*answer, error) {
 	for _, f := range configFields() {
 		data[f.name] = f.get(cfg)
 	}
+	if data["proposed"], err = b.access.Proposed(ctx, domain.EditConfig, ""); err != nil {
+		return nil, err
+	}
 	return &answer{data: data}, nil
 }
 
 func (b *backend) writeConfig(ctx context.Context, c *call) (*answer, error) {
-	_, err := b.access.WriteConfig(ctx, func(cfg *domain.Config) {
+	eff, err := b.access.WriteConfig(ctx, caller(c), func(cfg *domain.Config) {
 		for _, f := range configFields() {
 			if c.Given(f.name) {
 				f.set(cfg, c, f.name)
 			}
 		}
-	})
+	}, access.EditOptions{})
 	if err != nil {
 		return nil, err
 	}
-	return b.readConfig(ctx, c)
+	out, err := b.readConfig(ctx, c)
+	if err == nil && eff.Proposed.Waits {
+		proposedData(out.data, eff.Proposed)
+		out.warnings = proposedWarning(eff.Proposed, nil)
+	}
+	return out, err
 }
 
 func (b *backend) rotateEpoch(ctx context.Context, c *call) (*answer, error) {

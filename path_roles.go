@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -171,20 +172,21 @@ func editOptions(c *call) access.EditOptions {
 
 // effectWire is what an edit did, or would do.
 func effectWire() []field {
-	return []field{
+	return append([]field{
 		boolean("created", "It was not there before."),
 		boolean("dry_run", "Nothing was changed."),
 		texts("security_changed", "Security fields that changed."),
 		integer("requests_voided", "Open requests that became void."),
 		integer("live_credentials", "Live credentials that the edit concerns."),
 		boolean("live_revoked", "They are being revoked."),
-	}
+	}, proposedWire()...)
 }
 
 func effectData(data map[string]any, e access.Effect, dry bool) {
 	data["created"], data["dry_run"] = e.Created, dry
 	data["security_changed"] = orEmpty(e.SecurityChanged)
 	data["requests_voided"], data["live_credentials"], data["live_revoked"] = e.Voided, e.Live, e.Revoked
+	proposedData(data, e.Proposed)
 }
 
 func (b *backend) rolePaths(provider []field) []path {
@@ -196,26 +198,26 @@ func (b *backend) rolePaths(provider []field) []path {
 	shown := append(append([]field{always(str("name", "The role's name.")), str("type", "Type of the target.")}, writable...), revocationWire()...)
 	return []path{{
 		pattern: "roles/?", name: "roles", help: "What can be had.", description: "Names of all roles.", fields: pageFields(),
-		ops: []op{{verb: logical.ListOperation, summary: "List roles.", ok: listFields(""), do: b.listRoles}},
+		ops: []op{{verb: logical.ListOperation, summary: "List roles.", ok: listFields("proposed: an edit of it waits; in_force: false when it is only proposed"), do: b.listRoles}},
 	}, {
 		pattern: "roles/" + segment("name"), name: "role", help: "One role: what can be had, by whom, who approves, for how long.",
 		description: "A write changes the named fields only; an empty value clears one. The fields of the target's type are flat beside the core fields.",
 		captures:    []field{nameCapture("name", "Name of the role.")},
 		fields:      append(writable, editFields()...),
 		ops: []op{
-			{verb: logical.ReadOperation, summary: "Read a role.", ok: shown, statuses: []int{http.StatusNotFound}, do: b.readRole, takes: []string{}},
-			{verb: logical.UpdateOperation, summary: "Create or change a role.", ok: append(shown, effectWire()...), do: b.writeRole},
+			{verb: logical.ReadOperation, summary: "Read a role.", ok: append(slices.Clone(shown), proposedField()), statuses: []int{http.StatusNotFound}, do: b.readRole, takes: []string{}},
+			{verb: logical.UpdateOperation, summary: "Create or change a role.", ok: append(slices.Clone(shown), effectWire()...), do: b.writeRole},
 			{verb: logical.DeleteOperation, summary: "Delete a role.", ok: effectWire(), do: b.deleteRole, takes: []string{"live", "dry_run"}},
 		},
 	}}
 }
 
 func (b *backend) listRoles(ctx context.Context, c *call) (*answer, error) {
-	keys, err := b.access.RoleNames(ctx, c.String("after"), c.Int("limit"))
+	p, err := b.access.RoleList(ctx, c.String("after"), c.Int("limit"))
 	if err != nil {
 		return nil, err
 	}
-	return &answer{keys: keys}, nil
+	return &answer{keys: p.Keys, info: listInfo(p)}, nil
 }
 
 func (b *backend) roleData(v *access.RoleView) map[string]any {
@@ -259,7 +261,11 @@ func (b *backend) readRole(ctx context.Context, c *call) (*answer, error) {
 	if err != nil || v == nil {
 		return nil, err
 	}
-	return &answer{data: b.roleData(v), warnings: v.Warnings}, nil
+	data := b.roleData(v)
+	if data["proposed"], err = b.access.Proposed(ctx, domain.EditRole, v.Role.Name); err != nil {
+		return nil, err
+	}
+	return &answer{data: data, warnings: v.Warnings}, nil
 }
 
 func (b *backend) writeRole(ctx context.Context, c *call) (*answer, error) {
@@ -283,7 +289,7 @@ func (b *backend) writeRole(ctx context.Context, c *call) (*answer, error) {
 	}
 	data := b.roleData(v)
 	effectData(data, v.Effect, c.Bool("dry_run"))
-	return &answer{data: data, warnings: v.Warnings}, nil
+	return &answer{data: data, warnings: proposedWarning(v.Effect.Proposed, v.Warnings)}, nil
 }
 
 // providerValues picks what was sent of any provider's fields; access refuses
@@ -309,7 +315,7 @@ func (b *backend) deleteRole(ctx context.Context, c *call) (*answer, error) {
 	}
 	data := map[string]any{}
 	effectData(data, eff, c.Bool("dry_run"))
-	return &answer{data: data}, nil
+	return &answer{data: data, warnings: proposedWarning(eff.Proposed, nil)}, nil
 }
 
 // errInput is one problem with one field.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -34,7 +35,7 @@ func (b *backend) targetPaths(provider []field) []path {
 	gone := []int{http.StatusNotFound}
 	return []path{{
 		pattern: "targets/?", name: "targets", help: "Places where credentials are made.", description: "Names of all targets.", fields: pageFields(),
-		ops: []op{{verb: logical.ListOperation, summary: "List targets.", ok: listFields(""), do: b.listTargets}},
+		ops: []op{{verb: logical.ListOperation, summary: "List targets.", ok: listFields("proposed: an edit of it waits; in_force: false when it is only proposed"), do: b.listTargets}},
 	}, {
 		pattern: "targets/" + segment("name") + "/check", name: "target-check", help: "Who we are at a target, and what is missing there.",
 		description: "Asks the target, at most once a minute.", captures: []field{name},
@@ -49,9 +50,9 @@ func (b *backend) targetPaths(provider []field) []path {
 		captures:    []field{name},
 		fields:      append(writable, editFields()...),
 		ops: []op{
-			{verb: logical.ReadOperation, summary: "Read a target, without its secrets.", ok: shown, statuses: gone, do: b.readTarget, takes: []string{}},
-			{verb: logical.UpdateOperation, summary: "Create or change a target.", ok: append(shown, effectWire()...), do: b.writeTarget},
-			{verb: logical.DeleteOperation, summary: "Delete a target that nothing uses.", ok: []field{always(boolean("dry_run", "Nothing was changed."))}, do: b.deleteTarget, takes: []string{"dry_run"}},
+			{verb: logical.ReadOperation, summary: "Read a target, without its secrets.", ok: append(slices.Clone(shown), proposedField()), statuses: gone, do: b.readTarget, takes: []string{}},
+			{verb: logical.UpdateOperation, summary: "Create or change a target.", ok: append(slices.Clone(shown), effectWire()...), do: b.writeTarget},
+			{verb: logical.DeleteOperation, summary: "Delete a target that nothing uses.", ok: append([]field{always(boolean("dry_run", "Nothing was changed."))}, proposedWire()...), do: b.deleteTarget, takes: []string{"dry_run"}},
 		},
 	}}
 }
@@ -68,11 +69,11 @@ func checkWire() []field {
 }
 
 func (b *backend) listTargets(ctx context.Context, c *call) (*answer, error) {
-	keys, err := b.access.TargetNames(ctx, c.String("after"), c.Int("limit"))
+	p, err := b.access.TargetList(ctx, c.String("after"), c.Int("limit"))
 	if err != nil {
 		return nil, err
 	}
-	return &answer{keys: keys}, nil
+	return &answer{keys: p.Keys, info: listInfo(p)}, nil
 }
 
 func (b *backend) targetData(v *access.TargetView) map[string]any {
@@ -94,7 +95,11 @@ func (b *backend) readTarget(ctx context.Context, c *call) (*answer, error) {
 	if err != nil || v == nil {
 		return nil, err
 	}
-	return &answer{data: b.targetData(v)}, nil
+	data := b.targetData(v)
+	if data["proposed"], err = b.access.Proposed(ctx, domain.EditTarget, v.Target.Name); err != nil {
+		return nil, err
+	}
+	return &answer{data: data}, nil
 }
 
 func (b *backend) writeTarget(ctx context.Context, c *call) (*answer, error) {
@@ -123,7 +128,7 @@ func (b *backend) writeTarget(ctx context.Context, c *call) (*answer, error) {
 	}
 	data := b.targetData(v)
 	effectData(data, v.Effect, c.Bool("dry_run"))
-	return &answer{data: data, warnings: v.Warnings}, nil
+	return &answer{data: data, warnings: proposedWarning(v.Effect.Proposed, v.Warnings)}, nil
 }
 
 // providerSecrets picks the secret fields that were sent; a cleared one comes
@@ -141,10 +146,13 @@ func (b *backend) providerSecrets(c *call) map[string]secret.String {
 }
 
 func (b *backend) deleteTarget(ctx context.Context, c *call) (*answer, error) {
-	if err := b.access.DeleteTarget(ctx, c.Capture("name"), c.Bool("dry_run")); err != nil {
+	eff, err := b.access.DeleteTarget(ctx, caller(c), c.Capture("name"), editOptions(c))
+	if err != nil {
 		return nil, err
 	}
-	return &answer{data: map[string]any{"dry_run": c.Bool("dry_run")}}, nil
+	data := map[string]any{"dry_run": c.Bool("dry_run")}
+	proposedData(data, eff.Proposed)
+	return &answer{data: data, warnings: proposedWarning(eff.Proposed, nil)}, nil
 }
 
 func (b *backend) checkTarget(ctx context.Context, c *call) (*answer, error) {

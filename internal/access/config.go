@@ -2,11 +2,14 @@ package access
 
 import (
 	"context"
+	"errors"
+	"reflect"
 	"strings"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/store"
 )
 
 // Config reads the mount's settings and how the epoch stands.
@@ -25,12 +28,42 @@ func (a *Access) EpochDue(st domain.State) bool {
 	return a.stale.Load() || !st.Beat.IsZero() && a.now().Sub(st.Beat) > time.Hour
 }
 
-// WriteConfig changes settings; edit changes a copy of the present ones.
-func (a *Access) WriteConfig(ctx context.Context, edit func(*domain.Config)) (domain.Config, error) {
-	return a.store.UpdateConfig(ctx, func(c domain.Config) (domain.Config, error) {
-		edit(&c)
-		return c, checkConfig(c)
+// errProposed ends an edit of the settings that was stored as a proposal.
+var errProposed = errors.New("the edit was proposed")
+
+// WriteConfig changes settings; edit changes a copy of the present ones. With
+// edit_sod, and to switch it on, another person confirms.
+func (a *Access) WriteConfig(ctx context.Context, c Caller, edit func(*domain.Config), o EditOptions) (Effect, error) {
+	var eff Effect
+	by := a.editor(ctx, c)
+	_, err := a.store.UpdateConfig(ctx, func(old domain.Config) (domain.Config, error) {
+		if err := a.confirming(ctx, o, func(p domain.Proposal) domain.Fit { return p.FitConfig(&old) }); err != nil {
+			return old, err
+		}
+		next := old
+		edit(&next)
+		if err := checkConfig(next); err != nil {
+			return old, err
+		}
+		if o.confirms != nil || !old.EditSOD && !next.EditSOD || reflect.DeepEqual(old, next) {
+			return next, nil
+		}
+		var err error
+		eff.Proposed, err = a.propose(ctx, by, store.Proposal{Proposal: domain.Proposal{
+			Kind: domain.EditConfig, Config: &domain.Change[domain.Config]{From: &old, To: &next},
+		}}, o)
+		if err == nil {
+			err = errProposed
+		}
+		return old, err
 	})
+	if errors.Is(err, errProposed) {
+		return eff, nil
+	}
+	if err == nil && o.confirms != nil {
+		err = a.store.WithConfig(func() error { return a.confirmed(ctx, o) })
+	}
+	return eff, err
 }
 
 func checkConfig(c domain.Config) error {

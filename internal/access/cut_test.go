@@ -173,10 +173,10 @@ func edits() []sequence {
 			return m.writeTarget("site", "two", access.LiveUnsaid)
 		}, 3},
 		{"deleting a target", func(m *mount) { m.target("more", "two") }, func(m *mount) error {
-			return m.a.DeleteTarget(m.Context(), "more", false)
+			return onlyErr(m.a.DeleteTarget(m.Context(), access.Caller{}, "more", access.EditOptions{}))
 		}, 2},
 		{"changing settings", func(*mount) {}, func(m *mount) error {
-			return onlyErr(m.a.WriteConfig(m.Context(), func(c *domain.Config) { c.IssueRate = 31 }))
+			return onlyErr(m.a.WriteConfig(m.Context(), access.Caller{}, func(c *domain.Config) { c.IssueRate = 31 }, access.EditOptions{}))
 		}, 1},
 	}
 }

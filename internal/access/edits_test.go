@@ -132,7 +132,7 @@ func TestPlaceCannotChangeUnderLiveCredentials(t *testing.T) {
 	ans := m.issued("alice", "admin")
 	m.refused(m.writeTarget("site", "two", access.LiveKeep), fault.CodePlace)
 	m.refused(m.writeTarget("site", "two", access.LiveRevoke), fault.CodePlace)
-	m.refused(m.a.DeleteTarget(t.Context(), "site", false), fault.CodeLive)
+	m.refused(onlyErr(m.a.DeleteTarget(t.Context(), access.Caller{}, "site", access.EditOptions{})), fault.CodeLive)
 	m.must(m.a.LeaseEnded(t.Context(), ans.Lease))
 	m.must(m.writeTarget("site", "two", access.LiveUnsaid))
 	m.clean()

@@ -263,7 +263,7 @@ func (m *mount) edit(name string, live access.Live, f func(*domain.Role)) (*acce
 
 func (m *mount) config(f func(*domain.Config)) {
 	m.Helper()
-	_, err := m.a.WriteConfig(m.Context(), f)
+	_, err := m.a.WriteConfig(m.Context(), access.Caller{}, f, access.EditOptions{})
 	m.must(err)
 }
 

@@ -246,14 +246,14 @@ func TestLiveCredentialsUnderAnEdit(t *testing.T) {
 		m, _ := ready(t, nil, nil)
 		m.world.SetPlace("two", "place-of-one")
 		m.refused(m.writeTarget("site", "two", access.LiveUnsaid), fault.CodeLive)
-		m.refused(m.a.DeleteTarget(t.Context(), "site", false), fault.CodeLive)
+		m.refused(onlyErr(m.a.DeleteTarget(t.Context(), access.Caller{}, "site", access.EditOptions{})), fault.CodeLive)
 		m.must(m.writeTarget("site", "two", access.LiveKeep))
 		m.clean()
-		m.refused(m.a.DeleteTarget(t.Context(), "site", false), fault.CodeInUse)
+		m.refused(onlyErr(m.a.DeleteTarget(t.Context(), access.Caller{}, "site", access.EditOptions{})), fault.CodeInUse)
 		m.must(onlyErr(m.a.DeleteRole(t.Context(), access.Caller{}, "admin", access.EditOptions{})))
-		m.must(m.a.DeleteTarget(t.Context(), "site", true))
-		m.must(m.a.DeleteTarget(t.Context(), "site", false))
-		m.must(m.a.DeleteTarget(t.Context(), "site", false)) // twice is once
+		m.must(onlyErr(m.a.DeleteTarget(t.Context(), access.Caller{}, "site", access.EditOptions{DryRun: true})))
+		m.must(onlyErr(m.a.DeleteTarget(t.Context(), access.Caller{}, "site", access.EditOptions{})))
+		m.must(onlyErr(m.a.DeleteTarget(t.Context(), access.Caller{}, "site", access.EditOptions{}))) // twice is once
 		if keys := m.disk.keys("target"); len(keys) > 0 {
 			t.Errorf("left: %v", keys)
 		}

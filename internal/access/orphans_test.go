@@ -253,7 +253,7 @@ func TestSweepAndTargetsThatCome(t *testing.T) {
 	if n := len(m.orphans().Targets); n != 2 {
 		t.Fatalf("%d targets were swept", n)
 	}
-	m.must(m.a.DeleteTarget(t.Context(), "other", false))
+	m.must(onlyErr(m.a.DeleteTarget(t.Context(), access.Caller{}, "other", access.EditOptions{})))
 	m.sweep(access.SweepAsk{End: true})
 	if s := m.orphans(); len(s.Targets) != 1 {
 		t.Errorf("%+v", s.Targets)

@@ -30,7 +30,7 @@ func (a *Access) revokeLive(ctx context.Context, by domain.Party, rows []row, ef
 // What fails here is void in any case, since its digest no longer holds: the
 // reaper and whoever uses it next close it.
 func (a *Access) voidOutdated(ctx context.Context, by domain.Party, rows []row, eff Effect) {
-	if len(eff.SecurityChanged) == 0 {
+	if len(eff.SecurityChanged) == 0 || eff.Proposed.Waits {
 		return
 	}
 	for _, r := range rows {

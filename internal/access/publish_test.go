@@ -278,7 +278,7 @@ func TestWhoPublishesNothingHasNoList(t *testing.T) {
 	with.role("ci", func(r *domain.Role) { auto(r); r.Target = "site" }, nil)
 	_, err = with.a.DeleteRole(t.Context(), access.Caller{}, "ci", access.EditOptions{})
 	with.must(err)
-	with.must(with.a.DeleteTarget(t.Context(), "site", false))
+	with.must(onlyErr(with.a.DeleteTarget(t.Context(), access.Caller{}, "site", access.EditOptions{})))
 	if keys := with.disk.keys("krl/"); len(keys) > 0 {
 		t.Errorf("a target that is gone left its list: %v", keys)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/store"
 )
 
 // Live says what a security edit does to live credentials.
@@ -27,6 +28,8 @@ const (
 type EditOptions struct {
 	Live   Live
 	DryRun bool
+
+	confirms *store.Proposal // another person's proposal, which this edit puts in force
 }
 
 // Effect says what an edit does, or would do.
@@ -36,6 +39,7 @@ type Effect struct {
 	Voided          int      // open requests that become void
 	Live            int      // live credentials concerned
 	Revoked         bool
+	Proposed        Proposed // with edit_sod: it waits for another person
 }
 
 // RoleView is a role with everything computed about it.
@@ -95,10 +99,13 @@ func (a *Access) WriteRole(ctx context.Context, c Caller, name string, e RoleEdi
 		return nil, err
 	}
 	var out *RoleView
-	by := a.namedCaller(ctx, c)
+	by := a.editor(ctx, c)
 	err := a.withRole(name, func(tx roleTx) error {
 		old, err := tx.Get(ctx)
 		if err != nil {
+			return err
+		}
+		if err := a.confirming(ctx, o, func(p domain.Proposal) domain.Fit { return p.FitRole(old) }); err != nil {
 			return err
 		}
 		next, err := a.editedRole(ctx, name, old, e)
@@ -110,17 +117,9 @@ func (a *Access) WriteRole(ctx context.Context, c Caller, name string, e RoleEdi
 			if err != nil {
 				return err
 			}
-			eff, err := a.roleEffect(old, next, o)
+			eff, err := a.putRole(ctx, tx, by, old, next, o)
 			if err != nil {
 				return err
-			}
-			if !o.DryRun && (eff.Created || !reflect.DeepEqual(*old, next)) {
-				if err := a.revokeLive(ctx, by, a.index.ofRole(name), eff); err != nil {
-					return err
-				}
-				if err := tx.Put(ctx, next); err != nil {
-					return err
-				}
 			}
 			if out, err = a.roleView(ctx, next); err == nil {
 				out.Effect = eff
@@ -130,9 +129,41 @@ func (a *Access) WriteRole(ctx context.Context, c Caller, name string, e RoleEdi
 		})
 	})
 	if err == nil && !o.DryRun {
-		a.voidOutdated(ctx, by, a.index.ofRole(name), out.Effect)
+		a.voidOutdated(ctx, by.Party, a.index.ofRole(name), out.Effect)
 	}
 	return out, err
+}
+
+// putRole works out what an edit means, and stores the role, or the proposal of
+// it. It runs under the role's lock.
+func (a *Access) putRole(ctx context.Context, tx roleTx, by editor, old *domain.Role, next domain.Role, o EditOptions) (Effect, error) {
+	eff, err := a.roleEffect(old, next, o)
+	if err != nil {
+		return eff, err
+	}
+	wait, err := a.needsSecond(ctx, o, eff.Created || len(eff.SecurityChanged) > 0)
+	if err != nil {
+		return eff, err
+	}
+	if wait {
+		eff.Created, eff.Revoked = false, false
+		eff.Proposed, err = a.propose(ctx, by, store.Proposal{Proposal: domain.Proposal{
+			Kind: domain.EditRole, Name: next.Name, Role: &domain.Change[domain.Role]{From: old, To: &next},
+		}}, o)
+		return eff, err
+	}
+	if o.DryRun {
+		return eff, nil
+	}
+	if eff.Created || !reflect.DeepEqual(*old, next) {
+		if err := a.revokeLive(ctx, by.Party, a.index.ofRole(next.Name), eff); err != nil {
+			return eff, err
+		}
+		if err := tx.Put(ctx, next); err != nil {
+			return eff, err
+		}
+	}
+	return eff, a.confirmed(ctx, o)
 }
 
 func errName(what string) error {
@@ -199,6 +230,9 @@ func (a *Access) checkRole(ctx context.Context, r domain.Role) (contract.Report,
 	var p fault.Problems
 	for _, x := range r.Problems() {
 		p.Add(x.Field, x.Text)
+	}
+	if err := a.checkOwner(ctx, &p, r); err != nil {
+		return contract.Report{}, err
 	}
 	var report contract.Report
 	if !domain.ValidName(r.Target) {
@@ -328,27 +362,54 @@ func (a *Access) DeleteRole(ctx context.Context, c Caller, name string, o EditOp
 		return Effect{}, err
 	}
 	var eff Effect
-	by := a.namedCaller(ctx, c)
+	by := a.editor(ctx, c)
 	err := a.withRole(name, func(tx roleTx) error {
 		old, err := tx.Get(ctx)
-		if err != nil || old == nil {
+		if err != nil {
 			return err
 		}
-		if eff, err = a.countEffect(Effect{SecurityChanged: []string{"role"}}, a.index.ofRole(name), o); err != nil {
+		if err := a.confirming(ctx, o, func(p domain.Proposal) domain.Fit { return p.FitRole(old) }); err != nil {
 			return err
 		}
-		if o.DryRun {
-			return nil
+		if old == nil {
+			return a.confirmed(ctx, o)
 		}
-		if err := a.revokeLive(ctx, by, a.index.ofRole(name), eff); err != nil {
-			return err
-		}
-		return tx.Delete(ctx)
+		eff, err = a.dropRole(ctx, tx, by, *old, o)
+		return err
 	})
 	if err == nil && !o.DryRun {
-		a.voidOutdated(ctx, by, a.index.ofRole(name), eff)
+		a.voidOutdated(ctx, by.Party, a.index.ofRole(name), eff)
 	}
 	return eff, err
+}
+
+// dropRole deletes a role, or proposes to. It runs under the role's lock.
+func (a *Access) dropRole(ctx context.Context, tx roleTx, by editor, old domain.Role, o EditOptions) (Effect, error) {
+	eff, err := a.countEffect(Effect{SecurityChanged: []string{"role"}}, a.index.ofRole(old.Name), o)
+	if err != nil {
+		return eff, err
+	}
+	wait, err := a.needsSecond(ctx, o, true)
+	if err != nil {
+		return eff, err
+	}
+	if wait {
+		eff.Revoked = false
+		eff.Proposed, err = a.propose(ctx, by, store.Proposal{Proposal: domain.Proposal{
+			Kind: domain.EditRole, Name: old.Name, Role: &domain.Change[domain.Role]{From: &old},
+		}}, o)
+		return eff, err
+	}
+	if o.DryRun {
+		return eff, nil
+	}
+	if err := a.revokeLive(ctx, by.Party, a.index.ofRole(old.Name), eff); err != nil {
+		return eff, err
+	}
+	if err := tx.Delete(ctx); err != nil {
+		return eff, err
+	}
+	return eff, a.confirmed(ctx, o)
 }
 
 // warnings are what a role's author should know though nothing is wrong.

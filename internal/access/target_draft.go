@@ -19,9 +19,11 @@ type draftTarget struct {
 	next    domain.Target
 	d       contract.Descriptor
 	secrets store.Secrets
-	moved   bool // where or to whom we speak changes
-	touched bool // fields or secrets change
-	given   bool // the write carries a secret
+	moved   bool              // where or to whom we speak changes
+	touched bool              // fields or secrets change
+	given   bool              // the write carries a secret
+	rekeyed bool              // the stored secrets change
+	secret  map[string]string // what the write says of secrets; "" clears one
 	report  contract.Report
 }
 
@@ -92,7 +94,7 @@ func (dr *draftTarget) mergeSecrets(e TargetEdit) {
 	for _, v := range e.Secrets {
 		dr.given = dr.given || !v.Empty()
 	}
-	current := map[string]string{}
+	before, current := dr.secrets.Current, map[string]string{}
 	if !dr.moved {
 		maps.Copy(current, dr.secrets.Current)
 	}
@@ -103,6 +105,7 @@ func (dr *draftTarget) mergeSecrets(e TargetEdit) {
 		}
 	}
 	dr.secrets.Current = current
+	dr.secret, dr.rekeyed = store.Conceal(e.Secrets), !maps.Equal(before, current)
 }
 
 func (a *Access) types() string {

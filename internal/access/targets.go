@@ -84,7 +84,10 @@ func (a *Access) WriteTarget(ctx context.Context, c Caller, name string, e Targe
 			return nil, err
 		}
 	}
-	by := a.namedCaller(ctx, c)
+	if err := asProposed(dr, o); err != nil {
+		return nil, err
+	}
+	by := a.editor(ctx, c)
 	eff, err := a.putTarget(ctx, by, dr, o)
 	if !o.DryRun {
 		a.providers.forget(name) // a failed write may still have been written
@@ -94,7 +97,7 @@ func (a *Access) WriteTarget(ctx context.Context, c Caller, name string, e Targe
 	}
 	if !o.DryRun {
 		a.publications.try(ctx, name)
-		a.voidOutdated(ctx, by, a.index.ofTarget(name), eff)
+		a.voidOutdated(ctx, by.Party, a.index.ofTarget(name), eff)
 	}
 	v, err := a.targetView(dr.next, dr.secrets)
 	if err == nil {
@@ -201,7 +204,7 @@ func (a *Access) targetEffect(dr *draftTarget, o EditOptions) (Effect, error) {
 // putTarget stores the draft unless somebody else wrote meanwhile. What it means
 // for live credentials is worked out under the lock: nothing is issued there
 // meanwhile.
-func (a *Access) putTarget(ctx context.Context, by domain.Party, dr *draftTarget, o EditOptions) (Effect, error) {
+func (a *Access) putTarget(ctx context.Context, by editor, dr *draftTarget, o EditOptions) (Effect, error) {
 	var eff Effect
 	err := a.store.WithTarget(dr.next.Name, func(tx *store.TargetTx) error {
 		cur, err := tx.Get(ctx)
@@ -212,34 +215,58 @@ func (a *Access) putTarget(ctx context.Context, by domain.Party, dr *draftTarget
 			return fault.New(fault.Conflict, fault.CodeBusy, "busy: somebody else wrote this target at the same moment; try again", nil).
 				With("poll_after_seconds", 1)
 		}
+		if err := a.confirming(ctx, o, func(p domain.Proposal) domain.Fit { return p.FitTarget(cur) }); err != nil {
+			return err
+		}
 		if err := a.samePlace(dr, dr.next.Place); err != nil {
 			return err
 		}
-		if eff, err = a.targetEffect(dr, o); err != nil || o.DryRun {
+		if eff, err = a.targetEffect(dr, o); err != nil {
 			return err
 		}
-		if err := a.revokeLive(ctx, by, a.index.ofTarget(dr.next.Name), eff); err != nil {
+		if wait, err := a.needsSecond(ctx, o, dr.security()); err != nil || wait {
+			if wait {
+				eff.Created, eff.Revoked = false, false
+				eff.Proposed, err = a.propose(ctx, by, dr.proposal(), o)
+			}
+			return err
+		}
+		if o.DryRun {
+			return nil
+		}
+		if err := a.revokeLive(ctx, by.Party, a.index.ofTarget(dr.next.Name), eff); err != nil {
 			return err
 		}
 		var s *store.Secrets
 		if dr.touched {
 			s = &dr.secrets
 		}
-		return tx.Put(ctx, dr.next, s)
+		if err := tx.Put(ctx, dr.next, s); err != nil {
+			return err
+		}
+		return a.confirmed(ctx, o)
 	})
 	return eff, err
 }
 
 // DeleteTarget removes a target that no role names and where nothing of ours
 // is left. Deleting an unknown one changes nothing.
-func (a *Access) DeleteTarget(ctx context.Context, name string, dry bool) error {
+func (a *Access) DeleteTarget(ctx context.Context, c Caller, name string, o EditOptions) (Effect, error) {
+	var eff Effect
 	if err := a.indexed(ctx); err != nil {
-		return err
+		return eff, err
 	}
-	return a.store.WithTarget(name, func(tx *store.TargetTx) error {
+	by := a.editor(ctx, c)
+	return eff, a.store.WithTarget(name, func(tx *store.TargetTx) error {
 		t, err := tx.Get(ctx)
-		if err != nil || t == nil {
+		if err != nil {
 			return err
+		}
+		if err := a.confirming(ctx, o, func(p domain.Proposal) domain.Fit { return p.FitTarget(t) }); err != nil {
+			return err
+		}
+		if t == nil {
+			return a.confirmed(ctx, o)
 		}
 		if rest := a.index.restAt(name); rest > 0 {
 			return fault.Newf(fault.Conflict, fault.CodeLive,
@@ -252,11 +279,22 @@ func (a *Access) DeleteTarget(ctx context.Context, name string, dry bool) error 
 		if len(users) > 0 {
 			return fault.Newf(fault.Conflict, fault.CodeInUse, "%d role(s) name this target, %s among them: delete them first", len(users), users[0])
 		}
-		if dry {
+		if wait, err := a.needsSecond(ctx, o, true); err != nil || wait {
+			if wait {
+				eff.Proposed, err = a.propose(ctx, by, store.Proposal{Proposal: domain.Proposal{
+					Kind: domain.EditTarget, Name: name, Target: &domain.Change[domain.Target]{From: t},
+				}}, o)
+			}
+			return err
+		}
+		if o.DryRun {
 			return nil
 		}
 		a.providers.forget(name)
-		return tx.Delete(ctx)
+		if err := tx.Delete(ctx); err != nil {
+			return err
+		}
+		return a.confirmed(ctx, o)
 	})
 }
 

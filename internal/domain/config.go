@@ -19,6 +19,7 @@ type Config struct {
 	RetentionAuto       Seconds  `json:"retention_auto"`
 	ReapInterval        Seconds  `json:"reap_interval"`
 	EndOnIneligible     bool     `json:"end_on_ineligible"`
+	EditSOD             bool     `json:"edit_sod,omitempty"` // security edits wait for another person
 }
 
 // DefaultConfig is what a new mount starts with.

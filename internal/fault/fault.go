@@ -56,6 +56,8 @@ const (
 	CodeInUse          Code = "target_in_use"
 	CodePlace          Code = "place_changed"
 	CodeWeak           Code = "revocation_too_weak"
+	CodeProposed       Code = "edit_proposed"
+	CodeStale          Code = "proposal_stale"
 	CodeEpoch          Code = "epoch_unfinished"
 	CodeTarget         Code = "target_refused"
 	CodeUpstream       Code = "target_failed"
@@ -68,7 +70,7 @@ func Codes() []Code {
 		CodeInvalid, CodePending, CodeScheduled, CodeNoGrant, CodeEnded, CodeExpired, CodeCancelled, CodeVoid,
 		CodeWindowEnding, CodePreparing, CodeBusy, CodeAmbiguous, CodeNotEligible, CodeNotApprover,
 		CodeRequestDenied, CodeRevoked, CodeHeld, CodeLogin, CodeAlreadyDecided, CodeNotPending, CodeNotActive,
-		CodeDigest, CodeRoleChanged, CodeLimit, CodeRate, CodeLive, CodeInUse, CodePlace, CodeWeak, CodeEpoch,
+		CodeDigest, CodeRoleChanged, CodeLimit, CodeRate, CodeLive, CodeInUse, CodePlace, CodeWeak, CodeProposed, CodeStale, CodeEpoch,
 		CodeTarget, CodeUpstream, CodeInternal,
 	}
 }

@@ -35,6 +35,7 @@ var kinds = map[string]struct {
 	"hold":          {prefixHold + "a", func(ctx context.Context, st *Store) (any, error) { return first(st.Holds(ctx)) }},
 	"job":           {prefixJob + "a", func(ctx context.Context, st *Store) (any, error) { return st.Job(ctx, "a") }},
 	"orphans":       {keyOrphans, func(ctx context.Context, st *Store) (any, error) { return st.Orphans(ctx) }},
+	"proposal":      {keyProposal(domain.EditRole, "a"), func(ctx context.Context, st *Store) (any, error) { return st.Proposal(ctx, domain.EditRole, "a") }},
 	"krl":           {prefixList + "a", func(ctx context.Context, st *Store) (any, error) { return st.List(ctx, "a") }},
 	"claim": {keyClaim("t", "k"), func(ctx context.Context, st *Store) (any, error) {
 		var c domain.Claim
@@ -145,7 +146,8 @@ func empty(path string, v reflect.Value) []string {
 // after1 are the fields that came after the fixtures were frozen and may be
 // absent: "Type.Field".
 var after1 = map[string]bool{
-	"Entry.By": true, "Entry.Who": true, // the engine's own entries have neither
+	"Config.EditSOD": true,
+	"Entry.By":       true, "Entry.Who": true, // the engine's own entries have neither
 	"PersonRecord.Usage": true,
 }
 

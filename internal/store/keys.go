@@ -22,6 +22,7 @@ const (
 	prefixTarget       = "target/"
 	prefixTargetSecret = "target-secret/"
 	prefixRole         = "role/"
+	prefixProposal     = "proposal/"
 	prefixRequest      = "req/"
 	prefixArchive      = "arch/"
 	prefixPerson       = "ent/"
@@ -34,7 +35,7 @@ const (
 // SealWrapped lists the prefixes that hold root credentials. Effective where
 // the host implements it (Vault Enterprise); elsewhere the barrier encrypts
 // them like everything else.
-func SealWrapped() []string { return []string{prefixTargetSecret} }
+func SealWrapped() []string { return []string{prefixTargetSecret, prefixProposal} }
 
 func keyRequest(id domain.RequestID) string { return prefixRequest + string(id) }
 func keyArchive(id domain.RequestID) string { return prefixArchive + string(id) }

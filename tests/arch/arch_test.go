@@ -21,9 +21,10 @@ const (
 var arrows = map[string][]string{
 	"root":                  {"access", "clock", "domain", "fault", "provider/all", "provider/contract", "secret", "store"},
 	"cmd":                   {"root"},
-	"access":                {"clock", "domain", "fault", "provider/contract", "secret", "store"},
+	"access":                {"clock", "condition", "domain", "fault", "provider/contract", "secret", "store"},
 	"store":                 {"clock", "domain", "fault", "secret"},
 	"domain":                {},
+	"condition":             {"domain"},
 	"fault":                 {},
 	"secret":                {},
 	"clock":                 {},

@@ -220,6 +220,9 @@ func (w *counter) adminRows() []errorRow {
 		{name: "kill switch, everything without confirming", do: with("revoke", map[string]any{"all": true})},
 		{name: "kill switch, everything with another word", do: with("revoke", map[string]any{"all": true, "confirm": "canary"})},
 		{name: "kill switch, negative hold", do: with("revoke", map[string]any{"role": "x", "hold": -1})},
+		{name: "orphans, sweep of no target", do: with("orphans/sweep", map[string]any{"target": ""})},
+		{name: "orphans, sweep of an unknown target", do: with("orphans/sweep", map[string]any{"target": "canary"})},
+		{name: "orphans, wrong types", do: with("orphans/sweep", map[string]any{"target": "Canary.x", "end": "canary"})},
 		{name: "hold, for no time", do: with("holds", map[string]any{"role": "x", "ttl": 0})},
 		{name: "hold, hidden characters", do: with("holds", map[string]any{"ticket": "canary\u202e", "reason": "canary\x00"})},
 		{name: "hold, lifted by the person held", do: func(t *testing.T) harness.Answer {
@@ -257,6 +260,7 @@ func (w *counter) pathRows() []errorRow {
 		{name: "path, id in upper case", do: at(http.MethodGet, "audit/requests/01AAAAAAAAAAAAAAAAAAAAAAAA")},
 		{name: "path, id beyond all time", do: at(http.MethodGet, "audit/requests/81aaaaaaaaaaaaaaaaaaaaaaaa")},
 		{name: "path, name where an id belongs", do: at(http.MethodGet, "holds/canary")},
+		{name: "path, orphan that is none", do: at(http.MethodGet, "orphans/01aaaaaaaaaaaaaaaaaaaaaaaa")},
 		{name: "path, list read as one of its items", do: at(http.MethodGet, "requests/mine")},
 		{name: "path, unknown", host: true, do: at(http.MethodGet, "nosuch")},
 		{name: "path, nothing", host: true, do: at(http.MethodGet, "")},

@@ -1,0 +1,140 @@
+package aws
+
+import (
+	"crypto/rand"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
+)
+
+// stray makes a user by hand that carries all our tags and is on no record, as
+// if it had been planned some time ago.
+func (o *office) stray(t *testing.T, tag string, age time.Duration) (id string) {
+	t.Helper()
+	id, err := domain.NewID(clock.System{}.Now().Add(-age), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tags := []args{{"Key": "pim:credential", "Value": id}, {"Key": "pim:target", "Value": tag}}
+	call(t, o.account, "iam", "create_user", args{"UserName": "pim-" + id, "Path": "/pim/", "Tags": tags}, nil)
+	call(t, o.account, "iam", "create_access_key", args{"UserName": "pim-" + id}, nil)
+	return id
+}
+
+// sweep runs a sweep to its end.
+func (o *office) sweep(t *testing.T, ask args) harness.Answer {
+	t.Helper()
+	o.write(t, "orphans/sweep", ask)
+	return o.swept(t)
+}
+
+func (o *office) swept(t *testing.T) (status harness.Answer) {
+	t.Helper()
+	poll.Until(t, endBound, func() error {
+		if status = bench.host.Root().Read(t, o.path("orphans/sweep")).OK(t); status.Data["running"] != false {
+			return fmt.Errorf("%s", status.Body)
+		}
+		return nil
+	})
+	return status
+}
+
+// orphans insists on the ids that orphans/ lists.
+func (o *office) orphans(t *testing.T, want ...string) {
+	t.Helper()
+	got := bench.host.Root().List(t, o.path("orphans/")).Keys(t)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Fatalf("orphans/ lists %v, want %v", got, want)
+	}
+}
+
+// orphans/ lists a stray that was made by hand, and nothing that is live, young,
+// of another mount, or somebody else's.
+func TestOrphansAreListed(t *testing.T) {
+	o := newOffice(t, harness.Race)
+	tag := o.targetTag(t)
+	other := newMountOn(t, o)
+	o.auto(t, "user", args{"credential_type": "iam_user", "policy_document": allowAll})
+	live := o.ready(t, "user")
+	old, young := o.stray(t, tag, time.Hour), o.stray(t, tag, time.Minute)
+	foreign := o.stray(t, "prod-00000000", time.Hour)
+	call(t, o.account, "iam", "create_user", args{"UserName": "pim-by-hand", "Path": "/pim/"}, nil)
+
+	if status := o.sweep(t, args{"target": "prod"}); !strings.Contains(string(status.Body), "prod: done") || !strings.Contains(string(status.Body), "1 found, 0 ended") {
+		t.Errorf("%s", status.Body)
+	}
+	o.orphans(t, old)
+	one := bench.host.Root().Read(t, o.path("orphans/"+old)).OK(t)
+	if one.Data["what"] != "IAM user /pim/pim-"+old || one.Data["target"] != "prod" || one.Data["access_ended_at"] != "" {
+		t.Errorf("%s", one.Body)
+	}
+	other.sweep(t, nil)
+	other.orphans(t)
+
+	// What a sweep finds for the first time it does not end.
+	late := o.stray(t, tag, time.Hour)
+	o.sweep(t, args{"end": true})
+	o.orphans(t, late)
+	for id, want := range map[string]bool{old: false, young: true, foreign: true, late: true} {
+		if problem := tryCall(t, o.account, "iam", "get_user", args{"UserName": "pim-" + id}, nil); (problem == "") != want {
+			t.Errorf("the user of %s: %q, want it there: %v", id, problem, want)
+		}
+	}
+	if problem := tryCall(t, o.account, "iam", "get_user", args{"UserName": "pim-by-hand"}, nil); problem != "" {
+		t.Errorf("a user without our tags: %s", problem)
+	}
+	if !o.usable(t, live) {
+		t.Error("a live credential was ended")
+	}
+	if gone := bench.host.Root().Read(t, o.path("orphans/"+old)); gone.Status != http.StatusNotFound {
+		t.Errorf("%d %s", gone.Status, gone.Body)
+	}
+}
+
+// newMountOn is another mount with a target of the same name at the same account.
+func newMountOn(t *testing.T, o *office) *office {
+	t.Helper()
+	other := *o
+	other.pim = bench.host.Mount(t, harness.Plugin{Variant: harness.Race})
+	fields := args{"type": "aws", "access_key": o.key, "secret_key": o.sec}
+	maps.Copy(fields, o.fields())
+	other.write(t, "targets/prod", fields)
+	return &other
+}
+
+// Users are issued and ended while sweeps run with end=true all the time: none
+// that is live is ever listed.
+func TestSweepsNeverListWhatIsLive(t *testing.T) {
+	o := newOffice(t, harness.Race)
+	o.auto(t, "user", args{"credential_type": "iam_user", "policy_document": allowAll})
+	var mine []harness.Answer
+	for range 4 {
+		if status := bench.host.Root().Write(t, o.path("orphans/sweep"), args{"end": true}); status.Status != http.StatusOK && status.Data["code"] != "busy" {
+			t.Fatalf("%d %s", status.Status, status.Body)
+		}
+		creds := o.ready(t, "user")
+		mine = append(mine, creds)
+		o.orphans(t)
+		if len(mine)%2 == 0 {
+			bench.host.Root().Write(t, "sys/leases/revoke", args{"lease_id": creds.LeaseID, "sync": true}).OK(t)
+			mine = mine[:len(mine)-1]
+		}
+		o.swept(t)
+		o.orphans(t)
+	}
+	for _, creds := range mine {
+		if !o.usable(t, creds) {
+			t.Error("a live credential was ended")
+		}
+	}
+}

@@ -42,31 +42,37 @@ func dueAt(r domain.Request, boot string, now time.Time) time.Time {
 	return due
 }
 
-// dueQueue is a heap of rows, the first due on top.
-type dueQueue []*row
+// dueQueue is a heap of the rows of one target, the first due on top.
+type dueQueue struct {
+	target string
+	rows   []*row
+}
 
-func (q dueQueue) Len() int { return len(q) }
+// Len implements heap.Interface.
+func (q *dueQueue) Len() int { return len(q.rows) }
 
-func (q dueQueue) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
+// Less implements heap.Interface.
+func (q *dueQueue) Less(i, j int) bool { return q.rows[i].due < q.rows[j].due }
 
-func (q dueQueue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].place, q[j].place = i, j
+// Swap implements heap.Interface.
+func (q *dueQueue) Swap(i, j int) {
+	q.rows[i], q.rows[j] = q.rows[j], q.rows[i]
+	q.rows[i].place, q.rows[j].place = int32(i), int32(j) //nolint:gosec // memory ends far below
 }
 
 // Push implements heap.Interface.
 func (q *dueQueue) Push(x any) {
 	w, _ := x.(*row)
-	w.place = len(*q)
-	*q = append(*q, w)
+	w.queue, w.place = q, int32(len(q.rows)) //nolint:gosec // memory ends far below
+	q.rows = append(q.rows, w)
 }
 
 // Pop implements heap.Interface.
 func (q *dueQueue) Pop() any {
-	old := *q
-	w := old[len(old)-1]
-	old[len(old)-1] = nil
-	*q = old[:len(old)-1]
-	w.place = -1
+	last := len(q.rows) - 1
+	w := q.rows[last]
+	q.rows[last] = nil
+	q.rows = q.rows[:last]
+	w.queue = nil
 	return w
 }

@@ -33,17 +33,13 @@ func (a *Access) RotateEpoch(ctx context.Context, c Caller) (domain.State, int, 
 	}
 	a.stale.Store(false)
 	a.reaper.setUnswept(st.Unswept)
-	rows := a.index.pick(func(r row) bool { return !r.state.Terminal() })
 	by := a.namedCaller(ctx, c)
-	ids := make([]domain.RequestID, 0, len(rows))
-	for _, r := range rows {
-		ids = append(ids, r.id)
-	}
+	ids := a.index.ids(func(w *row) bool { return !w.state.Terminal() })
 	a.background.Go(func() {
 		defer a.recovered("rotate-epoch")
 		a.endBefore(a.life, ids, by)
 	})
-	return st, len(rows), nil
+	return st, len(ids), nil
 }
 
 func (a *Access) endBefore(ctx context.Context, ids []domain.RequestID, by domain.Party) {
@@ -65,9 +61,9 @@ func (a *Access) continueEpoch(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	old := a.index.pick(func(r row) bool { return !r.state.Terminal() && !r.filed.After(st.EpochAt) })
-	for _, r := range old {
-		if err := a.endRequest(ctx, r.id, domain.Party{}, "rotate-epoch"); err != nil {
+	old := a.index.ids(func(w *row) bool { return !w.state.Terminal() && !w.filed.time().After(st.EpochAt) })
+	for _, id := range old {
+		if err := a.endRequest(ctx, id, domain.Party{}, "rotate-epoch"); err != nil {
 			return
 		}
 	}

@@ -10,7 +10,7 @@ import (
 // starting it.
 func (a *Access) Tick(ctx context.Context) {
 	if a.host.Writable() {
-		a.reaper.look(ctx)
+		a.reaper.look(ctx, true)
 	}
 }
 
@@ -22,11 +22,7 @@ func (a *Access) Boot() string { return a.boot }
 
 // IndexedIDs are the requests that memory knows of.
 func (a *Access) IndexedIDs() []domain.RequestID {
-	var ids []domain.RequestID
-	for _, r := range a.index.pick(nil) {
-		ids = append(ids, r.id)
-	}
-	return ids
+	return a.index.ids(func(*row) bool { return true })
 }
 
 // Waiting counts the requests for whose change somebody waits.
@@ -47,3 +43,6 @@ func (a *Access) Allowances() int {
 func (a *Access) Usage(ctx context.Context, p domain.Person, role string) (domain.Usage, error) {
 	return a.usage(ctx, p, role)
 }
+
+// WorkFor is how long a round of the reaper waits for the targets.
+const WorkFor = workFor

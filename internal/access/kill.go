@@ -70,11 +70,7 @@ func (a *Access) Kill(ctx context.Context, c Caller, k Kill) (JobView, error) {
 		return JobView{}, err
 	}
 	now := a.now()
-	for _, r := range a.index.pick(nil) {
-		if sel.Covers(domain.Scope{Person: r.person, Entity: r.entity, Role: r.role, Target: r.target, Ticket: r.ticket}, now) {
-			job.Requests = append(job.Requests, r.id)
-		}
-	}
+	job.Requests = a.index.ids(func(w *row) bool { return sel.Covers(w.scope(), now) })
 	if err := a.store.PutJob(ctx, job); err != nil {
 		return JobView{}, err
 	}
@@ -134,11 +130,21 @@ func (a *Access) carryOutKill(ctx context.Context, job domain.Job, by domain.Par
 		a.reaper.unfinished.Store(true)
 	}
 	a.step("kill switch marked")
-	a.parallel(job.Requests, func(id domain.RequestID) {
+	a.atEachTarget(job.Requests, func(id domain.RequestID) {
 		if err := a.tend(ctx, id); err != nil {
 			a.log.Warn("the kill switch left a request to the reaper", "request", string(id), "error", err)
 		}
 	})
+}
+
+// atEachTarget is parallel at each target by itself: one that does not answer
+// delays nobody else's end.
+func (a *Access) atEachTarget(ids []domain.RequestID, do func(domain.RequestID)) {
+	var wg sync.WaitGroup
+	for _, group := range a.index.byTheirTarget(ids) {
+		wg.Go(func() { a.parallel(group, do) })
+	}
+	wg.Wait()
 }
 
 func (a *Access) parallel(ids []domain.RequestID, do func(domain.RequestID)) {

@@ -18,10 +18,15 @@ type Page struct {
 // MaxPage is the longest page of a list.
 const MaxPage = 100
 
-func pageOf(rows []row, after string, limit int) Page {
+func pageSize(limit int) int {
 	if limit <= 0 || limit > MaxPage {
-		limit = MaxPage
+		return MaxPage
 	}
+	return limit
+}
+
+func pageOf(rows []row, after string, limit int) Page {
+	limit = pageSize(limit)
 	p := Page{Info: map[string]map[string]any{}}
 	for _, r := range rows {
 		if len(p.Keys) == limit {
@@ -32,9 +37,9 @@ func pageOf(rows []row, after string, limit int) Page {
 		}
 		p.Keys = append(p.Keys, string(r.id))
 		p.Info[string(r.id)] = map[string]any{
-			"role": r.role, "who": domain.Printable(r.name), "state": string(r.state),
-			"ttl": int(r.ttl), "requested": stamp(r.filed), "expires_at": stamp(r.expires), "until": stamp(r.until),
-			"have": r.approved,
+			"role": r.role(), "who": domain.Printable(r.requester.Value().name), "state": string(r.state),
+			"ttl": int(r.ttl), "requested": stamp(r.filed.time()), "expires_at": stamp(r.expires.time()), "until": stamp(r.until.time()),
+			"have": int(r.approved),
 		}
 	}
 	return p
@@ -49,7 +54,7 @@ func (a *Access) MyRequests(ctx context.Context, c Caller, after string, limit i
 func (a *Access) MyGrants(ctx context.Context, c Caller, after string, limit int) (Page, error) {
 	now := a.now()
 	return a.mine(ctx, c, after, limit, func(r row) bool {
-		return r.live > 0 || r.state == domain.Active && r.until.After(now)
+		return r.live > 0 || r.state == domain.Active && r.until.time().After(now)
 	})
 }
 
@@ -74,18 +79,10 @@ func (a *Access) Inbox(ctx context.Context, c Caller, after string, limit int) (
 	if err := a.indexed(ctx); err != nil {
 		return Page{}, err
 	}
+	mine := slices.DeleteFunc(a.index.pendingAt(), func(w waiting) bool { return !a.couldApprove(ctx, who, w.role) })
 	now := a.now()
-	can := map[string]bool{}
-	rows := a.index.pick(func(r row) bool {
-		return r.state == domain.Pending && now.Before(r.expires) && r.person != who.person && r.entity != who.ID
-	})
-	rows = slices.DeleteFunc(rows, func(r row) bool {
-		ok, known := can[r.role]
-		if !known {
-			ok = a.couldApprove(ctx, who, r.role)
-			can[r.role] = ok
-		}
-		return !ok || slices.Contains(r.deciders, who.person)
+	rows := a.index.pendingOf(mine, domain.RequestID(after), pageSize(limit), func(w *row) bool {
+		return !w.expires.come(now) && w.person() != who.person && w.requester.Value().entity != who.ID && !w.decidedBy(who.person)
 	})
 	return pageOf(rows, after, limit), nil
 }

@@ -63,17 +63,18 @@ func (a *Access) void(ctx context.Context, id domain.RequestID, by domain.Party)
 	})
 }
 
-// standsIn reports whether what a row was filed under is still what is there.
-func (a *Access) standsIn(ctx context.Context, r row) (bool, error) {
-	role, err := a.store.Role(ctx, r.role)
+// standsIn reports whether what a request was filed under is still what is
+// there.
+func (a *Access) standsIn(ctx context.Context, t terms) (bool, error) {
+	role, err := a.store.Role(ctx, t.role)
 	if err != nil || role == nil {
 		return err != nil, err
 	}
-	target, err := a.store.Target(ctx, r.target)
+	target, err := a.store.Target(ctx, t.target)
 	if err != nil || target == nil {
 		return err != nil, err
 	}
-	return role.Revision() == r.roleRev && target.Revision() == r.targetRev && role.Target == r.target, nil
+	return role.Revision() == t.roleRev && target.Revision() == t.targetRev && role.Target == t.target, nil
 }
 
 // stillMeant closes what somebody asked under a role or target as they no

@@ -6,22 +6,28 @@ import (
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 )
 
+// survey is what one walk over the requests has learnt so far, so that what
+// many of them have in common is asked once.
+type survey struct {
+	people map[string]*domain.Entity
+	stands map[terms]bool
+}
+
 // persons ends the access of those who are disabled at once, and of those who
-// are missing or no longer eligible when they are seen so twice.
+// are missing or no longer eligible when they are seen so twice. It goes on
+// where it last stopped, after a bounded number of people.
 func (w *reaper) persons(ctx context.Context) {
-	rows := w.a.index.pick(func(r row) bool { return !r.state.Terminal() && r.id > w.cursor })
-	if len(rows) > personsAtATime {
-		rows = rows[:personsAtATime]
-		w.cursor = rows[len(rows)-1].id
-	} else {
-		w.cursor = ""
-	}
-	seen := map[string]*domain.Entity{}
-	for _, r := range rows {
-		if ctx.Err() != nil {
-			return
+	s := survey{people: map[string]*domain.Entity{}, stands: map[terms]bool{}}
+	for ctx.Err() == nil && len(s.people) < personsAtATime {
+		rows := w.a.index.openAfter(w.cursor, rowsAtATime)
+		for i := range rows {
+			w.person(ctx, &rows[i], s)
 		}
-		w.person(ctx, r, seen)
+		if len(rows) < rowsAtATime {
+			w.cursor = ""
+			break
+		}
+		w.cursor = rows[len(rows)-1].id
 	}
 	for id := range w.missing {
 		if !w.a.index.has(id) {
@@ -30,22 +36,33 @@ func (w *reaper) persons(ctx context.Context) {
 	}
 }
 
-func (w *reaper) person(ctx context.Context, r row, seen map[string]*domain.Entity) {
+// stillStands is standsIn, asked once; an error counts as yes.
+func (w *reaper) stillStands(ctx context.Context, t terms, s survey) bool {
+	if stands, asked := s.stands[t]; asked {
+		return stands
+	}
+	stands, err := w.a.standsIn(ctx, t)
+	s.stands[t] = stands || err != nil
+	return s.stands[t]
+}
+
+func (w *reaper) person(ctx context.Context, r *row, s survey) {
 	a := w.a
-	if stands, err := a.standsIn(ctx, r); err == nil && !stands && r.state.Undecided() {
+	if r.state.Undecided() && !w.stillStands(ctx, r.terms.Value(), s) {
 		if err := a.void(ctx, r.id, domain.Party{}); err != nil {
 			a.log.Warn("a request could not be voided; it is tried again", "request", string(r.id), "error", err)
 		}
 		return
 	}
-	e, known := seen[r.entity]
+	entity := r.requester.Value().entity
+	e, known := s.people[entity]
 	if !known {
 		var err error
-		if e, err = a.directory.Entity(ctx, r.entity, true); err != nil {
+		if e, err = a.directory.Entity(ctx, entity, true); err != nil {
 			a.log.Warn("an identity could not be read", "error", err)
 			return
 		}
-		seen[r.entity] = e
+		s.people[entity] = e
 	}
 	why, certain := w.lost(ctx, r, e)
 	now := a.now()
@@ -68,7 +85,7 @@ func (w *reaper) person(ctx context.Context, r row, seen map[string]*domain.Enti
 }
 
 // lost says why a person may not keep what they have; certain ends it at once.
-func (w *reaper) lost(ctx context.Context, r row, e *domain.Entity) (why string, certain bool) {
+func (w *reaper) lost(ctx context.Context, r *row, e *domain.Entity) (why string, certain bool) {
 	if e == nil {
 		return "the requester is unknown to the host", false
 	}
@@ -79,8 +96,8 @@ func (w *reaper) lost(ctx context.Context, r row, e *domain.Entity) (why string,
 	if err != nil || !cfg.EndOnIneligible {
 		return "", false
 	}
-	role, err := w.a.store.Role(ctx, r.role)
-	if err != nil || role == nil || role.Revision() != r.roleRev {
+	role, err := w.a.store.Role(ctx, r.role())
+	if err != nil || role == nil || role.Revision() != r.terms.Value().roleRev {
 		return "", false // an edit decides by itself what happens to live access
 	}
 	if !role.Eligible(*e).OK {

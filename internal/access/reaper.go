@@ -13,14 +13,20 @@ import (
 
 // Bounds of the reaper.
 const (
-	reapWorkers = 16
+	reapWorkers = 16 // at each target
 	reapBatch   = 2000
 	beatEvery   = time.Minute
 	tidyEvery   = time.Hour
 	// goneAfter is how far apart a person has to be seen missing or not
 	// eligible twice before the access is ended: one failed look ends nothing.
-	goneAfter      = 60 * time.Second
+	goneAfter = 60 * time.Second
+	// personsAtATime bounds how many people one walk asks the host about, and
+	// rowsAtATime how many requests it copies at once.
 	personsAtATime = 500
+	rowsAtATime    = 500
+	// workFor is how long a round waits for the targets. Those that are not
+	// done by then go on by themselves, and the next round passes them over.
+	workFor = 4 * time.Second
 )
 
 // reaper is the one goroutine of the writable node that ends everything past
@@ -39,6 +45,8 @@ type reaper struct {
 	unfinished atomic.Bool
 	missing    map[domain.RequestID]time.Time
 	cursor     domain.RequestID
+	walked     time.Time // when everybody was last looked at
+	ending     sync.Map  // targets at which due requests are being worked on
 }
 
 func newReaper(a *Access) *reaper {
@@ -53,6 +61,7 @@ func (w *reaper) start() {
 	}
 	ctx, cancel := context.WithCancel(w.a.life)
 	w.cancel, w.done = cancel, make(chan struct{})
+	w.walked = time.Time{}
 	go w.run(ctx, w.done)
 }
 
@@ -89,13 +98,16 @@ func (w *reaper) unsweptTargets() map[string]bool {
 func (w *reaper) run(ctx context.Context, done chan struct{}) {
 	defer close(done)
 	for ctx.Err() == nil {
+		every := w.every(ctx)
 		if w.a.host.Writable() {
-			w.look(ctx)
+			// A nudge is about something that is due. Who looks at everybody each
+			// time would be busy with nothing else where much is decided.
+			w.look(ctx, w.a.now().Sub(w.walked) >= every)
 		}
 		select {
 		case <-ctx.Done():
 		case <-w.kick:
-		case <-w.a.clock.After(w.pause(ctx)):
+		case <-w.a.clock.After(w.pause(every)):
 		}
 	}
 }
@@ -108,27 +120,38 @@ func (a *Access) recovered(where string) {
 	}
 }
 
-// pause is the reap interval, or less when something is due sooner.
-func (w *reaper) pause(ctx context.Context) time.Duration {
-	every := domain.DefaultConfig().ReapInterval.Duration()
+// every is the reap interval.
+func (w *reaper) every(ctx context.Context) time.Duration {
 	if cfg, err := w.a.store.Config(ctx); err == nil && cfg.ReapInterval > 0 {
-		every = cfg.ReapInterval.Duration()
+		return cfg.ReapInterval.Duration()
 	}
-	if next := w.a.index.next(); !next.IsZero() {
+	return domain.DefaultConfig().ReapInterval.Duration()
+}
+
+// pause is the reap interval, or less when something is due sooner.
+func (w *reaper) pause(every time.Duration) time.Duration {
+	if next := w.a.index.next(w.busy); !next.IsZero() {
 		every = min(every, max(next.Sub(w.a.now()), 100*time.Millisecond))
 	}
 	return every
 }
 
-// look is one round that cannot end the reaper: whatever breaks in it is tried
-// again by the next one.
-func (w *reaper) look(ctx context.Context) {
-	defer w.a.recovered("reaper")
-	w.round(ctx)
+// busy tells whether due requests of a target are being worked on.
+func (w *reaper) busy(target string) bool {
+	_, busy := w.ending.Load(target)
+	return busy
 }
 
-// round is one look at everything.
-func (w *reaper) round(ctx context.Context) {
+// look is one round that cannot end the reaper: whatever breaks in it is tried
+// again by the next one.
+func (w *reaper) look(ctx context.Context, everybody bool) {
+	defer w.a.recovered("reaper")
+	w.round(ctx, everybody)
+}
+
+// round is one look at everything that is due, and at everybody who has
+// something.
+func (w *reaper) round(ctx context.Context, everybody bool) {
 	if err := w.prepareIndex(ctx); err != nil {
 		w.a.log.Warn("the index is not complete yet", "error", err)
 		return
@@ -142,9 +165,12 @@ func (w *reaper) round(ctx context.Context) {
 	}
 	w.work(ctx)
 	w.a.publications.tick(ctx)
-	w.persons(ctx)
-	w.a.continueEpoch(ctx)
 	now := w.a.now()
+	if everybody {
+		w.walked = now
+		w.persons(ctx)
+	}
+	w.a.continueEpoch(ctx)
 	w.a.reuse.sweep(now)
 	w.a.rates.sweep(now)
 	if now.Sub(w.tidied) >= tidyEvery {
@@ -214,28 +240,50 @@ func (w *reaper) prepareIndex(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range ids {
-		id, err := domain.ParseRequestID(s)
-		if err != nil || a.index.has(id) {
-			continue
-		}
-		err = a.store.WithRequest(id, func(tx *store.RequestTx) error {
-			_, err := a.load(ctx, tx, id, nil)
-			return err
-		})
-		if err != nil {
-			// One unreadable record must not hide the others.
-			a.log.Error("a request's record cannot be read; it is tried again", "request", string(id), "error", err)
-			a.index.unread(id, a.now().Add(backoff(1)))
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
+	if err := w.readAll(ctx, ids); err != nil {
+		return err
 	}
 	a.index.finished()
 	a.publications.all(ctx)
 	a.resume(ctx)
 	return nil
+}
+
+// readAll indexes every request that is not indexed yet. It reads in parallel:
+// each read waits for the host far longer than it computes.
+func (w *reaper) readAll(ctx context.Context, ids []string) error {
+	a := w.a
+	todo := make([]domain.RequestID, 0, len(ids))
+	for _, s := range ids {
+		if id, err := domain.ParseRequestID(s); err == nil && !a.index.has(id) {
+			todo = append(todo, id)
+		}
+	}
+	a.parallel(todo, func(id domain.RequestID) {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := a.indexOne(ctx, id); err != nil {
+			// One unreadable record must not hide the others.
+			a.log.Error("a request's record cannot be read; it is tried again", "request", string(id), "error", err)
+			a.index.unread(id, a.now().Add(backoff(1)))
+		}
+	})
+	return ctx.Err()
+}
+
+// indexOne reads what the index needs of a request.
+func (a *Access) indexOne(ctx context.Context, id domain.RequestID) error {
+	return a.store.WithRequest(id, func(tx *store.RequestTx) error {
+		if a.index.has(id) {
+			return nil // somebody has used it meanwhile
+		}
+		r, err := tx.Outline(ctx)
+		if err == nil && r != nil {
+			a.index.put(*r, a.now())
+		}
+		return err
+	})
 }
 
 // beat writes that we are alive, at most once a minute. Only who can write is
@@ -253,23 +301,43 @@ func (w *reaper) beat(ctx context.Context) bool {
 	return true
 }
 
-// work ends what is due, in bounded parallel workers.
+// work ends what is due. Every target has workers of its own, so that one that
+// does not answer delays nobody else's end; and a round waits for them only so
+// long.
 func (w *reaper) work(ctx context.Context) {
-	ids := w.a.index.due(w.a.now(), reapBatch)
-	jobs := make(chan domain.RequestID)
 	var wg sync.WaitGroup
-	for range min(reapWorkers, len(ids)) {
-		wg.Go(func() {
-			for id := range jobs {
-				w.one(ctx, id)
-			}
+	var late atomic.Bool
+	now := w.a.now()
+	for _, target := range w.a.index.dueTargets(now) {
+		if _, busy := w.ending.LoadOrStore(target, true); busy {
+			continue
+		}
+		wg.Add(1)
+		w.a.background.Go(func() {
+			defer wg.Done()
+			defer w.ending.Delete(target)
+			w.workAt(ctx, target, now)
 		})
 	}
-	for _, id := range ids {
-		jobs <- id
+	done := make(chan struct{})
+	w.a.background.Go(func() {
+		wg.Wait()
+		if close(done); late.Load() {
+			w.nudge()
+		}
+	})
+	select {
+	case <-done:
+	case <-w.a.clock.After(workFor):
+		late.Store(true)
+		w.a.log.Debug("some targets take longer; the reaper goes on with the others")
+	case <-ctx.Done():
 	}
-	close(jobs)
-	wg.Wait()
+}
+
+// workAt ends what is due at one target, in bounded parallel workers.
+func (w *reaper) workAt(ctx context.Context, target string, now time.Time) {
+	w.a.parallel(w.a.index.due(target, now, reapBatch), func(id domain.RequestID) { w.one(ctx, id) })
 }
 
 func (w *reaper) one(ctx context.Context, id domain.RequestID) {

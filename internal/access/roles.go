@@ -318,7 +318,7 @@ func (a *Access) countEffect(eff Effect, rows []row, o EditOptions) (Effect, err
 		if r.state == domain.Pending || r.state == domain.Scheduled {
 			eff.Voided++
 		}
-		eff.Live += r.live
+		eff.Live += int(r.live)
 	}
 	eff.Revoked = eff.Live > 0 && o.Live == LiveRevoke
 	if eff.Live > 0 && o.Live == LiveUnsaid && !o.DryRun {

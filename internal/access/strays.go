@@ -78,8 +78,8 @@ func (a *Access) young(id domain.CredentialID, grace time.Duration) bool {
 // record that cannot be read might name any: then nothing is known.
 func (a *Access) knownAt(ctx context.Context, target string) (map[domain.CredentialID]bool, error) {
 	known := map[domain.CredentialID]bool{}
-	for _, w := range a.index.pick(func(r row) bool { return r.role == "" || (r.target == target && (r.rest > 0 || !r.sure)) }) {
-		r, err := a.store.OpenRequest(ctx, w.id)
+	for _, id := range a.index.unsettledAt(target) {
+		r, err := a.store.OpenRequest(ctx, id)
 		if err != nil {
 			return nil, fault.From(err)
 		}

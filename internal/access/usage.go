@@ -25,8 +25,8 @@ func (a *Access) usageIn(rec domain.PersonRecord, role string) domain.Usage {
 	}
 	u := rec.Usage[role]
 	for _, r := range a.index.ofPerson(rec.Person) {
-		if r.role == role && counted[r.id] { // a closed entry is in the record's own count
-			u = u.Used(r.used)
+		if r.role() == role && counted[r.id] { // a closed entry is in the record's own count
+			u = u.Used(r.used.time())
 		}
 	}
 	return u

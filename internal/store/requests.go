@@ -52,6 +52,22 @@ func (tx *RequestTx) Get(ctx context.Context) (*domain.Request, error) {
 	return get[domain.Request](ctx, tx.st.s, keyRequest(tx.id))
 }
 
+// outline is a request without its history, which is most of a record.
+type outline struct {
+	domain.Request
+	History struct{} `json:"history"` // hides the other one from the decoder
+}
+
+// Outline reads the request without its history, if it is not archived; nil =
+// none. What it returns must never be written.
+func (tx *RequestTx) Outline(ctx context.Context) (*domain.Request, error) {
+	o, err := get[outline](ctx, tx.st.s, keyRequest(tx.id))
+	if err != nil || o == nil {
+		return nil, err
+	}
+	return &o.Request, nil
+}
+
 // Put writes the request. One that has outgrown a record first gives up old
 // history, since nothing may stand in the way of a revocation.
 func (tx *RequestTx) Put(ctx context.Context, r domain.Request) error {

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 )
@@ -13,6 +14,9 @@ func (a *Access) Tick(ctx context.Context) {
 		a.reaper.look(ctx, true)
 	}
 }
+
+// Pause is how long the reaper would wait now.
+func (a *Access) Pause() time.Duration { return a.reaper.pause(a.reaper.every(context.Background())) }
 
 // Idle returns when nothing runs in the background.
 func (a *Access) Idle() { a.background.Wait() }

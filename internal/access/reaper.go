@@ -45,8 +45,11 @@ type reaper struct {
 	unfinished atomic.Bool
 	missing    map[domain.RequestID]time.Time
 	cursor     domain.RequestID
-	walked     time.Time // when everybody was last looked at
-	ending     sync.Map  // targets at which due requests are being worked on
+	// idle says that the last round could not work: what is due is no reason then
+	// to try again ten times a second.
+	idle   bool
+	walked time.Time // when everybody was last looked at
+	ending sync.Map  // targets at which due requests are being worked on
 }
 
 func newReaper(a *Access) *reaper {
@@ -130,7 +133,11 @@ func (w *reaper) every(ctx context.Context) time.Duration {
 
 // pause is the reap interval, or less when something is due sooner.
 func (w *reaper) pause(every time.Duration) time.Duration {
-	if next := w.a.index.next(w.busy); !next.IsZero() {
+	next := w.a.index.next(w.busy)
+	switch {
+	case w.idle:
+		every = min(every, time.Second)
+	case !next.IsZero():
 		every = min(every, max(next.Sub(w.a.now()), 100*time.Millisecond))
 	}
 	return every
@@ -146,19 +153,24 @@ func (w *reaper) busy(target string) bool {
 // again by the next one.
 func (w *reaper) look(ctx context.Context, everybody bool) {
 	defer w.a.recovered("reaper")
-	w.round(ctx, everybody)
+	w.idle = !w.able(ctx)
+	if !w.idle {
+		w.round(ctx, everybody)
+	}
+}
+
+// able tells whether this node knows what is due and may end it.
+func (w *reaper) able(ctx context.Context) bool {
+	if err := w.prepareIndex(ctx); err != nil {
+		w.a.log.Warn("the index is not complete yet", "error", err)
+		return false
+	}
+	return w.beat(ctx)
 }
 
 // round is one look at everything that is due, and at everybody who has
 // something.
 func (w *reaper) round(ctx context.Context, everybody bool) {
-	if err := w.prepareIndex(ctx); err != nil {
-		w.a.log.Warn("the index is not complete yet", "error", err)
-		return
-	}
-	if !w.beat(ctx) {
-		return
-	}
 	w.a.dropStale(ctx)
 	if w.unfinished.CompareAndSwap(true, false) {
 		w.a.resumeKills(ctx)

@@ -291,6 +291,9 @@ func TestReaperThatCannotWriteEndsNothing(t *testing.T) {
 	if n := m.world.Count(fake.OpDelete); n != 0 || len(m.s.written()) != 1 {
 		t.Fatalf("%d deletes, writes %v", n, m.s.written())
 	}
+	if got := m.a.Pause(); got != time.Second {
+		t.Errorf("it tries again after %s, although something is due; want a second", got)
+	}
 	m.tick()
 	m.works(ans, false)
 	m.clean()

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ type stage struct {
 	fields     map[string]any // of its roles
 	ledger     *ledger
 	roles      int
+	calls      atomic.Int64
 }
 
 // newStage mounts the plugin at the first of the nodes.
@@ -71,7 +73,7 @@ func (s *stage) hostName(t *testing.T) string {
 		t.Fatal(err)
 	}
 	words := strings.Fields(string(out))
-	name := strings.Join(words[:min(2, len(words))], " ")
+	name := strings.TrimSuffix(strings.Join(words[:min(2, len(words))], " "), ",")
 	if len(s.nodes) > 1 {
 		return fmt.Sprintf("%s, %d nodes", name, len(s.nodes))
 	}
@@ -87,6 +89,7 @@ func (s *stage) call(t *testing.T, who harness.Actor, method, path string, body 
 	poll.Until(t, patience, func() error {
 		node := s.nodes[n%len(s.nodes)]
 		n++
+		s.calls.Add(1)
 		var err error
 		if answer, err = who.At(node).Do(t.Context(), method, path, body, nil); err != nil {
 			return err
@@ -159,6 +162,7 @@ func (s *stage) grant(t *testing.T, role string) (id string) {
 func (s *stage) read(t *testing.T, node *harness.Host, role string) (harness.Answer, error) {
 	t.Helper()
 	began := time.Now()
+	s.calls.Add(1)
 	answer, err := s.alice.At(node).Do(t.Context(), http.MethodGet, s.path("creds/"+role), nil, nil)
 	if err == nil && answer.Status == http.StatusOK {
 		s.ledger.answered(answer, began)

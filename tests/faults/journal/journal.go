@@ -9,6 +9,8 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -55,6 +57,7 @@ func Start(t testing.TB) *Target {
 	t.Helper()
 	j := &Target{uid: "journal-" + t.Name(), entries: map[string]*Entry{}, objects: map[string][]byte{}, refused: map[string]int{}}
 	j.server = httptest.NewUnstartedServer(http.HandlerFunc(j.serve))
+	j.server.Config.ErrorLog = log.New(io.Discard, "", 0) // callers that are killed break connections
 	j.server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		return context.WithValue(ctx, callerKey{}, j.callerOf(c.RemoteAddr()))
 	}

@@ -118,7 +118,8 @@ func (a *Access) tidyOne(ctx context.Context, s string, cfg domain.Config) (bool
 	return true, a.store.DropArchived(ctx, id)
 }
 
-// tidyRest drops old jobs and holds that ran out long ago.
+// tidyRest drops old jobs, holds that ran out long ago, and proposed edits that
+// nobody confirmed.
 func (a *Access) tidyRest(ctx context.Context, cfg domain.Config) (int, error) {
 	n, now := 0, a.now()
 	jobs, err := a.store.Jobs(ctx)
@@ -147,5 +148,6 @@ func (a *Access) tidyRest(ctx context.Context, cfg domain.Config) (int, error) {
 		}
 		n++
 	}
-	return n, nil
+	proposals, err := a.tidyProposals(ctx)
+	return n + proposals, err
 }

@@ -176,7 +176,7 @@ func (p Proposal) Creates() bool {
 }
 
 // learnt are the members of records that nobody writes.
-var learnt = map[string]bool{ //nolint:gochecknoglobals // constant table
+var learnt = map[string]bool{
 	"name": true, "incarnation": true, "pins": true, "selves": true, "rotation_id": true, "rotated_at": true,
 }
 

@@ -45,6 +45,9 @@ type Spec struct {
 	Role   string
 	Fields Values
 	Params []string // names of the declared request parameters
+	// LooksUp says that the role has calling tokens looked up through the
+	// target. Fields is then empty unless it gets its credentials there too.
+	LooksUp bool
 }
 
 // Input is everything that one issue may depend on.

@@ -43,6 +43,9 @@ func (p *Provider) loginGrants(roles []contract.Spec) []grant {
 	if !p.target.Secrets["token"].Empty() {
 		out = append(out, grant{path: "auth/token/lookup-self", need: []string{"read"}})
 	}
+	if slices.ContainsFunc(roles, func(r contract.Spec) bool { return r.LooksUp }) {
+		out = append(out, grant{path: "sys/auth", need: []string{"read"}})
+	}
 	for _, name := range p.tokenRoles(roles) {
 		out = append(out,
 			grant{path: "auth/token/create/" + name, need: update},
@@ -69,7 +72,9 @@ func (p *Provider) loginGrants(roles []contract.Spec) []grant {
 func (p *Provider) tokenRoles(roles []contract.Spec) []string {
 	seen := map[string]bool{}
 	for _, spec := range roles {
-		seen[p.tokenRole(spec.Fields)] = true
+		if len(spec.Fields) > 0 || !spec.LooksUp {
+			seen[p.tokenRole(spec.Fields)] = true
+		}
 	}
 	if len(seen) == 0 {
 		seen[p.target.Fields.String("token_role")] = true

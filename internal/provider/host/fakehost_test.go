@@ -59,6 +59,7 @@ type fakeHost struct {
 	leases        map[string]*fakeLease
 	secrets       map[string]map[string]any // secret_id to its properties
 	mounts        map[string]string         // path to type
+	auths         map[string]string         // auth mounts: path to accessor
 	role          map[string]any            // the token role, as it reads
 	child         map[string]any            // overrides in look-ups of tokens that the token role yields
 	answer        map[string]http.HandlerFunc
@@ -83,6 +84,7 @@ func newFakeHost(t testing.TB, cluster string) *fakeHost {
 			"database/": "database", "custom/": "snowflake", "secret/": "kv", "access/": "pim", "sys/": "system", "aws/": "aws",
 			"ssh/": "ssh", "pki/": "pki",
 		},
+		auths: map[string]string{"token/": "auth_token_1", "userpass/": "auth_userpass_1", "people/eu/": "auth_ldap_1"},
 		role: map[string]any{
 			"orphan": true, "renewable": false, "token_type": "service", "token_period": 0, "token_num_uses": 0,
 			"allowed_policies": []string{"db-app", "prod-read"}, "allowed_policies_glob": []string{},
@@ -206,6 +208,12 @@ func (f *fakeHost) route(w http.ResponseWriter, r *http.Request, path string, bo
 			mounts[at] = map[string]any{"type": kind}
 		}
 		replyData(w, map[string]any{"secret": mounts})
+	case path == "sys/auth":
+		auths := map[string]any{}
+		for at, accessor := range f.auths {
+			auths[at] = map[string]any{"accessor": accessor, "type": "userpass"}
+		}
+		replyData(w, auths)
 	case strings.HasPrefix(path, "auth/token/"):
 		f.tokenStore(w, r, token, body)
 	case strings.HasPrefix(path, "auth/approle/role/pim/"):

@@ -88,6 +88,7 @@ type Access struct {
 	publications *publications
 	tidying      atomic.Bool
 	sweeping     atomic.Bool
+	killing      killing
 	reaper       *reaper
 
 	stale      atomic.Bool // the last sign of life before this start was old

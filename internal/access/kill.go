@@ -106,13 +106,17 @@ func (a *Access) selector(ctx context.Context, k Kill, by domain.Party) (domain.
 	return h, nil
 }
 
-// carryOutKill marks every request first, which stops issues in flight, then
-// ends credentials in parallel. What fails is tried again by the reaper for
-// ever.
+// carryOutKill marks every request first, which stops issues in flight. Then it
+// ends credentials, where the target can in bulk, and what is left one by one.
+// What fails is tried again by the reaper for ever.
 func (a *Access) carryOutKill(ctx context.Context, job domain.Job, by domain.Party) {
 	why := "revoked"
 	if job.Reason != "" {
 		why = job.Reason
+	}
+	if bulky(job.Selector) {
+		a.killing.begin(job.Requests)
+		defer a.killing.end(job.Requests)
 	}
 	var failed atomic.Bool
 	a.parallel(job.Requests, func(id domain.RequestID) {
@@ -130,19 +134,28 @@ func (a *Access) carryOutKill(ctx context.Context, job domain.Job, by domain.Par
 		a.reaper.unfinished.Store(true)
 	}
 	a.step("kill switch marked")
-	a.atEachTarget(job.Requests, func(id domain.RequestID) {
-		if err := a.tend(ctx, id); err != nil {
-			a.log.Warn("the kill switch left a request to the reaper", "request", string(id), "error", err)
+	a.atEachTarget(job.Requests, func(ids []domain.RequestID) {
+		if bulky(job.Selector) {
+			a.endInBulk(ctx, ids)
+			a.killing.end(ids)
 		}
+		a.parallel(ids, func(id domain.RequestID) {
+			if err := a.tend(ctx, id); err != nil {
+				a.log.Warn("the kill switch left a request to the reaper", "request", string(id), "error", err)
+			}
+		})
 	})
 }
 
-// atEachTarget is parallel at each target by itself: one that does not answer
-// delays nobody else's end.
-func (a *Access) atEachTarget(ids []domain.RequestID, do func(domain.RequestID)) {
+// atEachTarget does something with the requests of each target by itself: one
+// that does not answer delays nobody else's end.
+func (a *Access) atEachTarget(ids []domain.RequestID, do func([]domain.RequestID)) {
 	var wg sync.WaitGroup
 	for _, group := range a.index.byTheirTarget(ids) {
-		wg.Go(func() { a.parallel(group, do) })
+		wg.Go(func() {
+			defer a.recovered("kill switch")
+			do(group)
+		})
 	}
 	wg.Wait()
 }

@@ -82,6 +82,7 @@ type session struct {
 	naming  func()   // runs before a name is noted that was learnt on the way
 	revoked []domain.Handle
 
+	bulk      *inBulk
 	remainder int // seconds; what is listed is cleared away only so long after its end
 }
 

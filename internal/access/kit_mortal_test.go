@@ -3,6 +3,8 @@ package access_test
 import (
 	"context"
 	"encoding/json"
+	"slices"
+	"sync"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
@@ -22,6 +24,9 @@ func mortal(d contract.Descriptor, s *session) contract.Descriptor {
 		f, ok := p.(*fake.Provider)
 		if !ok {
 			return p, nil
+		}
+		if s.bulk != nil {
+			return bulkProvider{mortalProvider{Provider: f, s: s}}, nil
 		}
 		return mortalProvider{Provider: f, s: s}, nil
 	}
@@ -100,4 +105,44 @@ func (p mortalProvider) AbandonRoot(ctx context.Context, id string, staged map[s
 		return errDead
 	}
 	return p.Provider.AbandonRoot(ctx, id, staged)
+}
+
+// inBulk is a target that can end many at once.
+type inBulk struct {
+	fails error // if it cannot now
+	spare int   // so many of each call it does not end
+
+	mu    sync.Mutex
+	calls []bulkCall
+}
+
+type bulkCall struct{ handles, alone int } // alone is how many were ended one by one before it
+
+func (b *inBulk) called() []bulkCall {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.calls)
+}
+
+type bulkProvider struct{ mortalProvider }
+
+var _ contract.BulkRevoker = bulkProvider{}
+
+func (p bulkProvider) RevokeBulk(ctx context.Context, hs []domain.Handle) (map[domain.CredentialID]contract.Ended, error) {
+	b := p.s.bulk
+	b.mu.Lock()
+	b.calls = append(b.calls, bulkCall{handles: len(hs), alone: len(p.s.revokedHandles())})
+	b.mu.Unlock()
+	if b.fails != nil {
+		return nil, b.fails
+	}
+	out := map[domain.CredentialID]contract.Ended{}
+	for _, h := range hs[min(b.spare, len(hs)):] {
+		ended, err := p.Provider.Revoke(ctx, h)
+		if err != nil {
+			return out, err
+		}
+		out[h.Credential] = ended
+	}
+	return out, nil
 }

@@ -144,6 +144,7 @@ type mount struct {
 	blind    bool // the next process cannot read requests at first
 	dangling bool // entries that name nothing are in order for now
 	list     *contract.RevocationList
+	bulk     *inBulk // the target ends many at once; nil = it does not
 }
 
 // bare is a mount on which nothing has been written yet.
@@ -170,7 +171,7 @@ func newMount(t tester) *mount {
 // boot starts a process on the disk as it is.
 func (m *mount) boot() {
 	m.Helper()
-	m.s = &session{d: m.disk, blind: m.blind}
+	m.s = &session{d: m.disk, blind: m.blind, bulk: m.bulk}
 	descriptor := mortal(m.world.Descriptor(), m.s)
 	descriptor.List = m.list
 	a, err := access.New(access.Options{

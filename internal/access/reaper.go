@@ -354,6 +354,10 @@ func (w *reaper) workAt(ctx context.Context, target string, now time.Time) {
 
 func (w *reaper) one(ctx context.Context, id domain.RequestID) {
 	defer w.a.recovered("reaper worker")
+	if w.a.killing.has(id) {
+		w.a.index.postpone(id, w.a.now().Add(time.Second)) // whoever pulled the kill switch is at it
+		return
+	}
 	if err := w.a.tend(ctx, id); err != nil {
 		w.a.log.Warn("a request could not be tended to; it is tried again", "request", string(id), "error", err)
 		w.a.index.postpone(id, w.a.now().Add(backoff(1)))

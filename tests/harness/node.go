@@ -56,6 +56,14 @@ func (h *Host) Signal(t testing.TB, sig syscall.Signal) {
 	}
 }
 
+// SignalAll sends a signal to the host and its plugins, as when a machine is paused.
+func (h *Host) SignalAll(t testing.TB, sig syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(-h.PID(), sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Kill ends the host as a power cut would, but for its plugins: they live on and
 // find nobody to speak to.
 func (h *Host) Kill(t testing.TB) {

@@ -19,8 +19,8 @@ func caller(r *http.Request) int {
 	return pid
 }
 
-// callerOf finds the process at the other end of a connection on this machine, as
-// the kernel's tables have it; 0 where there are none, as outside Linux.
+// callerOf finds the host whose plugin is at the other end of a connection on this
+// machine, as the kernel's tables have it; 0 where there are none, as outside Linux.
 func (j *Target) callerOf(remote net.Addr) int {
 	addr, ok := remote.(*net.TCPAddr)
 	if !ok {
@@ -43,7 +43,7 @@ func (j *Target) callerOf(remote net.Addr) int {
 		for _, e := range entries {
 			if to, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil && to == want {
 				pid, _ := strconv.Atoi(strings.Split(dir, "/")[2])
-				return pid
+				return parent(pid)
 			}
 		}
 	}
@@ -67,8 +67,8 @@ func inodeOf(port int) string {
 	return ""
 }
 
-// Parent is the process that started another one; 0 if that has ended.
-func Parent(pid int) int {
+// parent is the process that started another one; 0 if that has ended.
+func parent(pid int) int {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
@@ -78,6 +78,6 @@ func Parent(pid int) int {
 	if len(fields) < 2 {
 		return 0
 	}
-	parent, _ := strconv.Atoi(fields[1])
-	return parent
+	by, _ := strconv.Atoi(fields[1])
+	return by
 }

@@ -25,7 +25,7 @@ import (
 type Entry struct {
 	Credential, Request string
 	Made, Deleted       time.Time // Deleted is zero while it exists
-	MadeBy, DeletedBy   int       // process ids of the callers
+	MadeBy, DeletedBy   int       // process ids of the hosts whose plugins called
 }
 
 // Call is a call that may change something, before it does.

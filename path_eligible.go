@@ -60,7 +60,7 @@ func (b *backend) readEligible(ctx context.Context, c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	approvals := v.Role.Approvals
+	approvals := v.Role.Quorum()
 	if v.Role.AutoApprove {
 		approvals = 0
 	}

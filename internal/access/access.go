@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/condition"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
@@ -77,6 +78,7 @@ type Access struct {
 	entropy     io.Reader
 	step        func(string)
 
+	conditions   *condition.Engine
 	index        *index
 	providers    *providers
 	holds        *holds
@@ -117,6 +119,9 @@ func New(o Options) (*Access, error) {
 		return nil, err
 	}
 	a.boot = boot
+	if a.conditions, err = condition.New(rolesWithConditions); err != nil {
+		return nil, err
+	}
 	a.life, a.end = context.WithCancel(context.Background())
 	a.index = newIndex(boot, a.listedUntil)
 	a.providers = newProviders(a, o.Env)

@@ -85,11 +85,12 @@ func (a *Access) standing(ctx context.Context, role domain.Role, ds []domain.Dec
 	if err != nil {
 		return nil, err
 	}
+	groups, _ := role.ApproverRefs()
 	out := make([]domain.Standing, len(ds))
 	errs := make(chan error, len(ds))
 	for i, d := range ds {
 		go func() {
-			e, err := a.directory.Entity(ctx, d.By.Entity, len(role.ApproverGroups) > 0)
+			e, err := a.directory.Entity(ctx, d.By.Entity, len(groups) > 0)
 			if err != nil {
 				errs <- err
 				return
@@ -129,7 +130,7 @@ func (a *Access) eligibleRole(ctx context.Context, who actor, name string) (doma
 	if role == nil {
 		return domain.Role{}, errNotEligible()
 	}
-	m := role.Eligible(who.Entity)
+	m := role.Eligible(who.Entity, a.now())
 	if len(m.Mismatch) > 0 {
 		a.log.Warn("a group of this name is another group than the role was first matched to", "role", name)
 	}

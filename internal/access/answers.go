@@ -68,10 +68,10 @@ func pendingFault(role domain.Role, r domain.Request, now time.Time) error {
 	}
 	return fault.New(fault.Conflict, fault.CodePending,
 		fmt.Sprintf("approval pending: request %s has %d of %d approvals, waiting for %s until %s; see: %s",
-			r.ID, have, role.Approvals, waitingFor(role), stamp(r.ExpiresAt), next), nil).
+			r.ID, have, role.Quorum(), waitingFor(role, r.Stage), stamp(r.ExpiresAt), next), nil).
 		With("state", string(domain.Pending)).With("request_id", string(r.ID)).With("role", role.Name).
-		With("approvals", map[string]any{"have": have, "need": role.Approvals}).
-		With("waiting_for", waitingFor(role)).With("expires_at", stamp(r.ExpiresAt)).
+		With("approvals", map[string]any{"have": have, "need": role.Quorum()}).
+		With("waiting_for", waitingFor(role, r.Stage)).With("expires_at", stamp(r.ExpiresAt)).
 		With("poll_after_seconds", 10).With("next", next)
 }
 
@@ -79,16 +79,14 @@ func pollAfter(d time.Duration) int {
 	return int(min(max(d, time.Second), 10*time.Minute) / time.Second)
 }
 
-// waitingFor names who can decide: groups and entities as the role names them.
-func waitingFor(role domain.Role) string {
-	var out []string
-	for _, g := range role.ApproverGroups {
-		out = append(out, "group "+domain.Printable(g))
+// waitingFor names who can decide at a stage: groups and entities as the role
+// names them.
+func waitingFor(role domain.Role, stage int) string {
+	stages := role.Staged()
+	if len(stages) == 0 {
+		return ""
 	}
-	for _, e := range role.ApproverEntities {
-		out = append(out, domain.Printable(e))
-	}
-	return strings.Join(out, ", ")
+	return domain.NamesOf(stages[min(stage, len(stages)-1)].Thresholds())
 }
 
 // plainValue is what a shell takes as it stands: a line to paste must not run

@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
@@ -79,7 +80,7 @@ func (a *Access) decidable(ctx context.Context, who actor, id domain.RequestID) 
 		}
 		return nil, none, fault.New(fault.Conflict, fault.CodeVoid, "the role of this request does not exist any more", nil)
 	}
-	m := role.Approver(who.Entity)
+	m := role.ApproverAt(r.Stage, who.Entity)
 	switch {
 	case !m.OK && !decided:
 		return nil, none, errUnknown()
@@ -152,11 +153,11 @@ func (a *Access) decide(ctx context.Context, who actor, role domain.Role, r doma
 	if err != nil {
 		return nil, err
 	}
-	before, err := a.standing(ctx, role, r.Decisions)
+	facts, err := a.factsOf(ctx, role, r, r.Decisions)
 	if err != nil {
 		return nil, err
 	}
-	requester, err := a.personNow(ctx, r.Requester.Entity)
+	stage, err := stageFor(who, role, facts, r, d)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +177,7 @@ func (a *Access) decide(ctx context.Context, who actor, role domain.Role, r doma
 		case cur.Rev != r.Rev:
 			return fault.New(fault.Conflict, fault.CodeBusy, "busy: somebody else decided at the same moment; read the request again", nil).
 				With("poll_after_seconds", 1)
-		case sealed != r.Digest || requester == "":
+		case sealed != r.Digest || facts.RequesterNow == "":
 			void = true
 			next, err := cur.Apply(domain.Event{Kind: domain.Voided, Reason: "role, target or person changed after the request was filed"}, now)
 			if err != nil {
@@ -185,7 +186,7 @@ func (a *Access) decide(ctx context.Context, who actor, role domain.Role, r doma
 			out = &next
 			return a.save(ctx, tx, next, "request voided")
 		}
-		next, err := decided(*cur, role, requester, before, who, d, a.now())
+		next, err := decided(*cur, role, facts, who, stage, d, a.now())
 		if err != nil {
 			return err
 		}
@@ -217,8 +218,8 @@ func errVoid() error {
 }
 
 // decided is the request after one more decision. Pure.
-func decided(r domain.Request, role domain.Role, requester domain.Person, before []domain.Standing, who actor, d Decision, now time.Time) (domain.Request, error) {
-	dec := domain.Decision{By: who.party(), Verdict: d.Verdict, Comment: d.Comment, Digest: r.Digest}
+func decided(r domain.Request, role domain.Role, facts domain.Facts, who actor, stage int, d Decision, now time.Time) (domain.Request, error) {
+	dec := domain.Decision{By: who.party(), Verdict: d.Verdict, Comment: d.Comment, Digest: r.Digest, Stage: stage}
 	if d.TTL != nil {
 		dec.TTL = *d.TTL
 	}
@@ -233,18 +234,45 @@ func decided(r domain.Request, role domain.Role, requester domain.Person, before
 	case err != nil:
 		return r, err
 	}
-	if d.Verdict == domain.Deny {
-		return next.Apply(domain.Event{Kind: domain.Refused, By: who.party()}, now)
-	}
 	entity := who.Entity
-	all := append(append([]domain.Standing(nil), before...), domain.Standing{
+	facts.Standings = append(slices.Clone(facts.Standings), domain.Standing{
 		Decision: next.Decisions[len(next.Decisions)-1], Now: &entity, Person: who.person, Machine: who.machine,
 	})
-	outcome := domain.Evaluate(role, next.Requester, requester, all)
-	if !outcome.Met {
-		return next, nil
+	o := domain.Evaluate(role, facts)
+	next = next.Considered(role, o, now)
+	switch {
+	case o.Denied:
+		return next.Apply(domain.Event{Kind: domain.Refused, By: who.party()}, now)
+	case o.Met:
+		return next.Apply(next.Grant(o, now), now)
 	}
-	return next.Apply(next.Grant(outcome, now), now)
+	return next, nil
+}
+
+// stageFor is the stage at which a decision counts. An approval needs rules that
+// let the request through, and a threshold that is open to its author.
+func stageFor(who actor, role domain.Role, facts domain.Facts, r domain.Request, d Decision) (int, error) {
+	o := domain.Evaluate(role, facts)
+	stages := role.Staged()
+	if len(stages) == 0 {
+		return 0, nil
+	}
+	stage := min(o.Stage, len(stages)-1)
+	if d.Verdict == domain.Deny {
+		return stage, nil
+	}
+	switch {
+	case o.Blocked:
+		return 0, errPolicy(role, o)
+	case stages[stage].RequireComment && d.Comment == "":
+		var p fault.Problems
+		p.Add("comment", "is required by the role at this stage")
+		return 0, p.Err()
+	case o.Stage < len(stages) && !role.CanDecide(o, who.Entity).OK:
+		return 0, fault.Newf(fault.Denied, fault.CodeNotApprover,
+			"access denied: request %s waits for others now: %s", r.ID, o.WaitingFor()).With("request_id", string(r.ID))
+	}
+	return stage, nil
 }
 
 // sealedNow recomputes the digest under the role and target as they are now.
@@ -257,21 +285,6 @@ func (a *Access) sealedNow(ctx context.Context, r domain.Request, role domain.Ro
 		return "", nil
 	}
 	return a.digest(r, role.Revision(), target.Revision(), r.Principal), nil
-}
-
-// personNow is the current person value of an entity; "" when the host does
-// not know it, it is disabled, or it has none.
-func (a *Access) personNow(ctx context.Context, entity string) (domain.Person, error) {
-	cfg, err := a.store.Config(ctx)
-	if err != nil {
-		return "", err
-	}
-	e, err := a.directory.Entity(ctx, entity, false)
-	if err != nil || e == nil || e.Disabled {
-		return "", err
-	}
-	p, _ := domain.PersonOf(*e, cfg.PersonKey)
-	return p, nil
 }
 
 // Cancel withdraws a request, or gives an active grant back. Doing it twice

@@ -19,6 +19,7 @@ func dueAt(r domain.Request, boot string, now time.Time) time.Time {
 		return now
 	case r.State == domain.Pending, r.State == domain.Scheduled && r.FirstRead:
 		sooner(r.ExpiresAt)
+		sooner(r.Reconsider)
 	case r.State == domain.Scheduled:
 		sooner(r.WindowStart)
 	case r.State == domain.Active:

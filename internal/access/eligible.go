@@ -38,7 +38,7 @@ func (a *Access) Eligible(ctx context.Context, c Caller, after string, limit int
 		if err != nil {
 			return nil, err
 		}
-		if role != nil && role.Eligible(who.Entity).OK {
+		if role != nil && role.Eligible(who.Entity, a.now()).OK {
 			if out = append(out, name); len(out) == limit {
 				break
 			}
@@ -58,7 +58,7 @@ func (a *Access) EligibleRole(ctx context.Context, c Caller, name string) (Eligi
 		return EligibleView{}, err
 	}
 	v := EligibleView{
-		Role: role, WaitingFor: waitingFor(role), Revocation: a.revocationOf(ctx, role, role.Target), Command: requestCommand(role),
+		Role: role, WaitingFor: waitingFor(role, 0), Revocation: a.revocationOf(ctx, role, role.Target), Command: requestCommand(role),
 	}
 	if role.AutoApprove {
 		v.Command = "vault read pim/creds/" + role.Name

@@ -22,7 +22,7 @@ func (a *Access) RevokeGrant(ctx context.Context, c Caller, id domain.RequestID,
 		return RequestView{}, err
 	}
 	mine := r.Requester.Person == who.person
-	if r.Granted == 0 || !mine && !a.couldApprove(ctx, who, r.Role) {
+	if r.Granted == 0 || !mine && !a.couldApprove(ctx, who, r.Role, anyStage) {
 		return RequestView{}, errUnknown()
 	}
 	if !r.At(a.now()).Terminal() {

@@ -79,7 +79,7 @@ func (a *Access) Inbox(ctx context.Context, c Caller, after string, limit int) (
 	if err := a.indexed(ctx); err != nil {
 		return Page{}, err
 	}
-	mine := slices.DeleteFunc(a.index.pendingAt(), func(w waiting) bool { return !a.couldApprove(ctx, who, w.role) })
+	mine := slices.DeleteFunc(a.index.pendingAt(), func(w waiting) bool { return !a.couldApprove(ctx, who, w.role, w.stage) })
 	now := a.now()
 	rows := a.index.pendingOf(mine, domain.RequestID(after), pageSize(limit), func(w *row) bool {
 		return !w.expires.come(now) && w.person() != who.person && w.requester.Value().entity != who.ID && !w.decidedBy(who.person)

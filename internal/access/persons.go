@@ -100,7 +100,7 @@ func (w *reaper) lost(ctx context.Context, r *row, e *domain.Entity) (why string
 	if err != nil || role == nil || role.Revision() != r.terms.Value().roleRev {
 		return "", false // an edit decides by itself what happens to live access
 	}
-	if !role.Eligible(*e).OK {
+	if !role.Eligible(*e, w.a.now()).OK {
 		return "the requester is not eligible any more", false
 	}
 	return "", false

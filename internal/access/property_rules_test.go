@@ -98,7 +98,7 @@ func (l *life) justified(name, roleName string, ans *access.Answer) {
 	switch {
 	case r.Requester.Entity != id(name) || r.Role != roleName:
 		l.Fatalf("issued under the request of %s for %s", r.Requester.Name, r.Role)
-	case !known || requester.Disabled || !role.Eligible(requester).OK:
+	case !known || requester.Disabled || !role.Eligible(requester, now).OK:
 		l.Fatalf("%s is not eligible", name)
 	case r.State != domain.Active || !now.Before(r.WindowEnd) || now.Add(ans.TTL).After(r.WindowEnd) || ans.TTL < time.Minute:
 		l.Fatalf("request is %s until %s, the lease is of %s", r.State, r.WindowEnd, ans.TTL)

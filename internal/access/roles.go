@@ -215,7 +215,7 @@ func (a *Access) roleFieldsOf(ctx context.Context, target string) ([]contract.Fi
 func keptPins(r domain.Role) map[string]string {
 	var out map[string]string
 	for name, id := range r.Pins {
-		if slices.Contains(r.EligibleGroups, name) || slices.Contains(r.ApproverGroups, name) {
+		if slices.Contains(r.GroupRefs(), name) {
 			if out == nil {
 				out = map[string]string{}
 			}
@@ -231,6 +231,7 @@ func (a *Access) checkRole(ctx context.Context, r domain.Role) (contract.Report,
 	for _, x := range r.Problems() {
 		p.Add(x.Field, x.Text)
 	}
+	a.checkConditions(&p, r)
 	if err := a.checkOwner(ctx, &p, r); err != nil {
 		return contract.Report{}, err
 	}
@@ -416,10 +417,10 @@ func (a *Access) dropRole(ctx context.Context, tx roleTx, by editor, old domain.
 func warnings(r domain.Role, rev domain.Revocation) []string {
 	var out []string
 	if !r.AutoApprove {
-		if len(r.ApproverGroups) == 0 && len(r.ApproverEntities) < 2 {
+		if groups, entities := r.ApproverRefs(); len(groups) == 0 && len(entities) < 2 {
 			out = append(out, "fewer than two people can approve")
 		}
-		for _, g := range append(slices.Clone(r.EligibleGroups), r.ApproverGroups...) {
+		for _, g := range r.GroupRefs() {
 			if r.Pins[g] == "" && !domain.LooksLikeID(g) {
 				out = append(out, "no member of the group "+domain.Printable(g)+" has been seen yet: check its name")
 			}

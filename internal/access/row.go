@@ -20,6 +20,7 @@ type row struct {
 	deciders  []unique.Handle[domain.Person]
 	filed     instant
 	used      instant // first credential
+	stage     int     // that it waits at
 	expires   instant // end of the pending life
 	until     instant // end of the window
 	due       instant
@@ -48,9 +49,12 @@ type requester struct {
 }
 
 // waiting is what the answer to who may decide depends on.
-type waiting struct{ role string }
+type waiting struct {
+	role  string
+	stage int
+}
 
-func (w *row) waiting() waiting { return waiting{role: w.role()} }
+func (w *row) waiting() waiting { return waiting{role: w.role(), stage: w.stage} }
 
 func (w *row) role() string          { return w.terms.Value().role }
 func (w *row) target() string        { return w.terms.Value().target }
@@ -82,7 +86,7 @@ func (w *row) follow(r domain.Request) {
 	w.state, w.ttl = unique.Make(r.State).Value(), r.TTL
 	w.filed, w.expires, w.until = instantOf(r.Times.Requested), instantOf(r.ExpiresAt), instantOf(r.WindowEnd)
 	w.live, w.rest, w.approved = int32(r.Live()), int32(r.NotGone()), int32(approvals(r)) //nolint:gosec // a record holds far fewer
-	w.used = instantOf(r.Times.FirstIssue)
+	w.stage, w.used = r.Stage, instantOf(r.Times.FirstIssue)
 	w.deciders = nil
 	for _, d := range r.Decisions {
 		w.deciders = append(w.deciders, unique.Make(d.By.Person))

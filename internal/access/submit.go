@@ -51,6 +51,10 @@ func (a *Access) file(ctx context.Context, who actor, role domain.Role, ask Ask,
 	if err != nil {
 		return nil, false, err
 	}
+	o, err := a.admitted(ctx, who, role, r)
+	if err != nil {
+		return nil, false, err
+	}
 	if err := a.free(ctx, scopeOf(r)); err != nil {
 		return nil, false, err
 	}
@@ -76,15 +80,50 @@ func (a *Access) file(ctx context.Context, who actor, role domain.Role, ask Ask,
 				}
 			}
 		}
-		if err := a.room(ctx, who, role, kept, open); err != nil {
+		if err := a.room(ctx, who, role, o, kept, open); err != nil {
 			return err
 		}
-		return a.writeNew(ctx, tx, kept, r, role, how, &out)
+		return a.writeNew(ctx, tx, kept, r, role, o, how, &out)
 	})
 	if err == nil && !existing {
 		err = a.stillFree(ctx, *out)
 	}
 	return out, existing, err
+}
+
+// admitted judges a new request by the role's rules and hours. Its outcome is
+// met when the role approves by itself.
+func (a *Access) admitted(ctx context.Context, who actor, role domain.Role, r domain.Request) (domain.Outcome, error) {
+	if err := a.openWithin(role, r); err != nil {
+		return domain.Outcome{}, err
+	}
+	entity := who.Entity
+	f, err := a.factsFor(ctx, role, r, nil, &entity)
+	if err != nil {
+		return domain.Outcome{}, err
+	}
+	o := domain.Evaluate(role, f)
+	if o.Blocked {
+		return o, errPolicy(role, o)
+	}
+	return o, nil
+}
+
+// openWithin refuses what could never be used: the role is closed for all of
+// the window that is asked.
+func (a *Access) openWithin(role domain.Role, r domain.Request) error {
+	from := a.now()
+	if !r.StartTime.IsZero() {
+		from = r.StartTime
+	}
+	h := role.HoursAt(from)
+	if h.Open || r.FirstRead && !h.Change.IsZero() {
+		return nil
+	}
+	if h.Change.IsZero() || !h.Change.Before(from.Add(r.TTL.Duration())) {
+		return errHours(role, h)
+	}
+	return nil
 }
 
 // stillFree looks for holds once more now that a request is on record: a kill
@@ -103,19 +142,19 @@ func (a *Access) stillFree(ctx context.Context, r domain.Request) error {
 
 // writeNew writes the person's record, then the request: a crash in between
 // leaves an entry that names nothing, which counts for nothing.
-func (a *Access) writeNew(ctx context.Context, tx *store.PersonTx, rec domain.PersonRecord, r domain.Request, role domain.Role, how filing, out **domain.Request) error {
+func (a *Access) writeNew(ctx context.Context, tx *store.PersonTx, rec domain.PersonRecord, r domain.Request, role domain.Role, o domain.Outcome, how filing, out **domain.Request) error {
 	now := a.now()
-	r = domain.File(r, role.RequestTTL, now)
-	if role.AutoApprove {
+	r = domain.File(r, role.RequestTTL, now).Considered(role, o, now)
+	if o.Met {
 		r.Auto = true
-		next, err := r.Apply(r.Grant(domain.Evaluate(role, r.Requester, r.Requester.Person, nil), now), now)
+		next, err := r.Apply(r.Grant(o, now), now)
 		if err != nil {
 			return err
 		}
 		r = next
 	}
 	rec.Entries = append(rec.Entries, domain.PersonEntry{
-		ID: r.ID, Role: r.Role, Params: domain.ParamsHash(r.Params), At: now, Auto: how.byRead, NoBar: role.AutoApprove, Until: latestEnd(r),
+		ID: r.ID, Role: r.Role, Params: domain.ParamsHash(r.Params), At: now, Auto: how.byRead, NoBar: r.Auto, Until: latestEnd(r),
 	})
 	a.step("before put person")
 	if err := tx.Put(ctx, rec); err != nil {
@@ -287,7 +326,7 @@ func lastClosed(rec domain.PersonRecord) map[string]domain.RequestID {
 
 // room refuses a request beyond the limits of the person, the role or the
 // mount.
-func (a *Access) room(ctx context.Context, who actor, role domain.Role, rec domain.PersonRecord, open []domain.Request) error {
+func (a *Access) room(ctx context.Context, who actor, role domain.Role, o domain.Outcome, rec domain.PersonRecord, open []domain.Request) error {
 	cfg, err := a.store.Config(ctx)
 	if err != nil {
 		return err
@@ -303,7 +342,7 @@ func (a *Access) room(ctx context.Context, who actor, role domain.Role, rec doma
 		mine = cfg.MachineMaxOpen
 	}
 	switch {
-	case !role.AutoApprove && len(open) >= role.MaxActive:
+	case !o.Auto && len(open) >= role.MaxActive:
 		return fault.Newf(fault.Conflict, fault.CodeLimit,
 			"limit reached: the role allows %d open request(s) for each person; yours is %s: cancel it first: vault delete pim/requests/%s",
 			role.MaxActive, open[0].ID, open[0].ID).With("request_id", string(open[0].ID))

@@ -13,6 +13,9 @@ import (
 // tend brings one request up to date: writes what time has brought, ends what
 // is to end, archives what is finished.
 func (a *Access) tend(ctx context.Context, id domain.RequestID) error {
+	if err := a.reconsider(ctx, id); err != nil {
+		return err
+	}
 	todo, err := a.catchUp(ctx, id)
 	if err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 
 // verify re-reads, live, that the grant still stands: the digest under the
 // role and target as they are, and the approvers whose decisions are needed.
-func (a *Access) verify(ctx context.Context, role domain.Role, r domain.Request) error {
+func (a *Access) verify(ctx context.Context, who actor, role domain.Role, r domain.Request) error {
 	sealed, err := a.sealedNow(ctx, r, role)
 	if err != nil {
 		return err
@@ -19,28 +19,44 @@ func (a *Access) verify(ctx context.Context, role domain.Role, r domain.Request)
 			"no active grant: the role or its target changed since request "+string(r.ID)+" was filed; run: "+requestCommand(role), nil).
 			With("request_id", string(r.ID)).With("role", role.Name).With("state", string(r.State)).With("next", requestCommand(role))
 	}
-	if r.Auto {
+	if err := a.within(role); err != nil {
+		return err
+	}
+	if role.AutoApprove && len(role.Conditions()) == 0 {
 		return nil
 	}
-	standings, err := a.standing(ctx, role, needed(r))
+	o, all, err := a.outcome(ctx, who, role, r, needed(r))
+	if err == nil && !o.Met && !all {
+		// Of those that were enough one no longer counts: ask about them all.
+		o, _, err = a.outcome(ctx, who, role, r, r.Decisions)
+	}
 	if err != nil {
 		return err
 	}
-	o := domain.Evaluate(role, r.Requester, r.Requester.Person, standings)
-	if !o.Met && len(standings) < len(r.Decisions) {
-		// Of those that were enough one no longer counts: ask about them all.
-		if standings, err = a.standing(ctx, role, r.Decisions); err != nil {
-			return err
-		}
-		o = domain.Evaluate(role, r.Requester, r.Requester.Person, standings)
-	}
-	if o.Met {
+	switch {
+	case o.Met:
 		return nil
+	case o.Blocked:
+		return errPolicy(role, o)
 	}
 	// Who no longer counts is in the request's own view: names stay out of errors.
 	return fault.New(fault.Denied, fault.CodeNotApprover, "access denied: the approvals of request "+string(r.ID)+" no longer suffice; see: vault read pim/requests/"+string(r.ID), nil).
 		With("request_id", string(r.ID)).With("role", role.Name).
 		With("approvals", map[string]any{"have": o.Have, "need": o.Need})
+}
+
+// outcome evaluates a grant by some of its decisions; all = by every one.
+func (a *Access) outcome(ctx context.Context, who actor, role domain.Role, r domain.Request, ds []domain.Decision) (o domain.Outcome, all bool, err error) {
+	entity := who.Entity
+	f, err := a.factsFor(ctx, role, r, ds, &entity)
+	if err != nil {
+		return o, false, err
+	}
+	// What a stage let through since nobody answered stands as it was then.
+	if r.ReviewOwed != "" {
+		f.Now = r.Times.Quorum
+	}
+	return domain.Evaluate(role, f), len(ds) == len(r.Decisions), nil
 }
 
 // needed are the decisions that made the quorum: those until it was met.

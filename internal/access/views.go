@@ -36,11 +36,11 @@ func (a *Access) view(ctx context.Context, r domain.Request, who actor) (Request
 		return v, err
 	}
 	if role != nil {
-		v.Need = role.Approvals
+		v.Need = role.Quorum()
 		v.Revocation = a.revocationOf(ctx, *role, r.Target)
 		v.Params = maskParams(*role, r.Params)
 		if v.State == domain.Pending {
-			v.WaitingFor = waitingFor(*role)
+			v.WaitingFor = waitingFor(*role, r.Stage)
 		}
 	}
 	v.Have = approvals(r)
@@ -97,19 +97,28 @@ func (a *Access) visible(ctx context.Context, who actor, id domain.RequestID) (*
 	if r == nil {
 		return nil, errUnknown()
 	}
-	if r.Requester.Person == who.person || r.Requester.Entity == who.ID || hasDecided(*r, who) || a.couldApprove(ctx, who, r.Role) {
+	if r.Requester.Person == who.person || r.Requester.Entity == who.ID || hasDecided(*r, who) || a.couldApprove(ctx, who, r.Role, r.Stage) {
 		return r, nil
 	}
 	return nil, errUnknown()
 }
 
-// couldApprove tells whether somebody is an approver of a role now.
-func (a *Access) couldApprove(ctx context.Context, who actor, name string) bool {
+// anyStage stands for all stages of a role.
+const anyStage = -1
+
+// couldApprove tells whether somebody is an approver of a role's stage now.
+func (a *Access) couldApprove(ctx context.Context, who actor, name string, stage int) bool {
 	if who.machine {
 		return false
 	}
 	role, err := a.store.Role(ctx, name)
-	return err == nil && role != nil && role.Approver(who.Entity).OK
+	if err != nil || role == nil {
+		return false
+	}
+	if stage == anyStage {
+		return role.Approver(who.Entity).OK
+	}
+	return role.ApproverAt(stage, who.Entity).OK
 }
 
 // Request reads one request for somebody who may see it.
@@ -175,7 +184,7 @@ func (a *Access) Approval(ctx context.Context, c Caller, id domain.RequestID) (R
 	if err != nil {
 		return RequestView{}, err
 	}
-	if r == nil || !hasDecided(*r, who) && (r.Requester.Person == who.person || !a.couldApprove(ctx, who, r.Role)) {
+	if r == nil || !hasDecided(*r, who) && (r.Requester.Person == who.person || !a.couldApprove(ctx, who, r.Role, r.Stage)) {
 		return RequestView{}, errUnknown()
 	}
 	v, err := a.view(ctx, *r, who)

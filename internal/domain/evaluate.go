@@ -3,6 +3,8 @@ package domain
 import (
 	"fmt"
 	"sort"
+	"strings"
+	"time"
 )
 
 // Verdict is what a decision says.
@@ -40,56 +42,58 @@ type RuleResult struct {
 	Reason string
 }
 
-// Outcome is the quorum of a request, derived from its decisions each time.
-type Outcome struct {
-	Met    bool
-	Denied bool
-	Have   int
-	Need   int
-	TTL    Seconds // smallest over the counted decisions; 0 = nobody shortened it
-	Rules  []RuleResult
+// Facts are everything that a role's policy is judged by.
+type Facts struct {
+	Requester    Party
+	RequesterNow Person // the requester's current person value
+	Standings    []Standing
+	Asked        time.Time // when the request was filed
+	Now          time.Time
+	TTL          Seconds // the window that is asked
+	Judge        Judge   // of conditions; nil: every condition fails
 }
 
-// Evaluate derives the quorum. requesterNow is the requester's current person
-// value. The order of standings never matters; one person counts once, under
-// the value stored with the decision and the current one alike; the requester
-// never counts.
-func Evaluate(role Role, requester Party, requesterNow Person, standings []Standing) Outcome {
-	out := Outcome{Need: role.Approvals}
-	if role.AutoApprove {
-		out.Need = 0
+// Outcome is what a role's policy says of a request, derived from its decisions
+// each time.
+type Outcome struct {
+	Met      bool
+	Denied   bool
+	Blocked  bool // by deny_when or a rule of require
+	Auto     bool // approved by the role itself
+	Have     int
+	Need     int
+	Stage    int         // the first one that is unmet; the first is 0
+	Open     []Threshold // those of that stage that can be met now
+	Fallback bool        // met only since nobody answered in time: a review is owed
+	TTL      Seconds     // smallest over the counted decisions; 0 = nobody shortened it
+	Rules    []RuleResult
+}
+
+// Evaluate derives what a role's policy says. The order of standings never
+// matters; one person counts once over all stages, under the value stored with
+// the decision and the current one alike; the requester never counts.
+func Evaluate(role Role, f Facts) Outcome {
+	out := Outcome{Need: role.Quorum()}
+	out.conditions(role, f)
+	q := quorum{role: role, facts: f, voices: out.voices(role, f), steps: searchBudget}
+	out.Have = len(q.voices)
+	out.denials(role, f.Standings)
+	switch {
+	case role.AutoApprove:
+		out.Auto = true
+		out.rule("approvals", Met, "the role approves by itself")
+	case out.Auto: // its condition says so, which is a rule of its own
+	default:
+		q.decide(&out)
 	}
-	people := newPeople()
-	people.join(requester.Person, requesterNow)
-	var counted []Standing
-	for _, s := range standings {
-		if s.Decision.Verdict == Deny {
-			out.Denied = true
-			out.rule("no denial", Unmet, Printable(s.Decision.By.Name)+" denied")
-			continue
+	out.Met = !out.Denied && !out.Blocked && (out.Auto || out.Stage == len(role.Staged()) && out.Need > 0)
+	sort.SliceStable(out.Rules, func(i, j int) bool {
+		a, b := out.Rules[i], out.Rules[j]
+		if a.Rule != b.Rule {
+			return a.Rule < b.Rule
 		}
-		if why := disqualified(role, s); why != "" {
-			out.rule("approval", Unmet, fmt.Sprintf("%s no longer counts: %s", Printable(s.Decision.By.Name), why))
-			continue
-		}
-		people.join(s.Decision.By.Person, s.Person)
-		counted = append(counted, s)
-	}
-	own := people.find(requester.Person)
-	voices := map[Person]bool{}
-	for _, s := range counted {
-		voice := people.find(s.Person)
-		if voice == own {
-			out.rule("approval", Unmet, "the requester's own approval never counts")
-			continue
-		}
-		voices[voice] = true
-		if t := s.Decision.TTL; t > 0 && (out.TTL == 0 || t < out.TTL) {
-			out.TTL = t
-		}
-	}
-	out.Have = len(voices)
-	out.finish(role)
+		return a.Reason < b.Reason
+	})
 	return out
 }
 
@@ -97,28 +101,109 @@ func (o *Outcome) rule(name string, status RuleStatus, reason string) {
 	o.Rules = append(o.Rules, RuleResult{Rule: name, Status: status, Reason: reason})
 }
 
-// finish decides. A need below one is met only by a role that says
-// auto_approve, whatever else is stored.
-func (o *Outcome) finish(role Role) {
-	switch {
-	case role.AutoApprove:
-		o.Met = !o.Denied
-		o.rule("approvals", Met, "the role approves by itself")
-	case o.Need < 1:
-		o.rule("approvals", Failed, "the role asks for no approval and does not approve by itself")
-	case o.Have >= o.Need:
-		o.Met = !o.Denied
-		o.rule("approvals", Met, fmt.Sprintf("%d of %d", o.Have, o.Need))
-	default:
-		o.rule("approvals", Unmet, fmt.Sprintf("%d of %d", o.Have, o.Need))
+// judged tells how a condition comes out; without a judge it fails.
+func (f Facts) judged(expr string) RuleStatus {
+	if f.Judge == nil {
+		return Failed
 	}
-	sort.SliceStable(o.Rules, func(i, j int) bool {
-		a, b := o.Rules[i], o.Rules[j]
-		if a.Rule != b.Rule {
-			return a.Rule < b.Rule
+	switch ok, err := f.Judge(expr); {
+	case err != nil:
+		return Failed
+	case ok:
+		return Met
+	}
+	return Unmet
+}
+
+// conditions judges what the role says over the request as a whole. What cannot
+// be judged denies, and approves nothing.
+func (o *Outcome) conditions(role Role, f Facts) {
+	if role.DenyWhen != "" {
+		switch f.judged(role.DenyWhen) {
+		case Unmet:
+			o.rule("deny_when", Met, "its condition does not hold")
+		case Met:
+			o.Blocked = true
+			o.rule("deny_when", Unmet, "the role refuses this: its deny_when holds")
+		case Failed:
+			o.Blocked = true
+			o.rule("deny_when", Failed, "the role refuses this: its deny_when cannot be judged")
 		}
-		return a.Reason < b.Reason
-	})
+	}
+	for _, need := range role.Require {
+		status, reason := f.judged(need.When), "holds"
+		if status != Met {
+			o.Blocked = true
+			reason = Printable(need.Text())
+		}
+		o.rule("require "+Printable(need.Name), status, reason)
+	}
+	if role.AutoApproveWhen != "" {
+		status := f.judged(role.AutoApproveWhen)
+		o.Auto = status == Met
+		reason := map[RuleStatus]string{
+			Met: "the role approves this by itself", Unmet: "does not hold: people decide", Failed: "cannot be judged: people decide",
+		}[status]
+		o.rule("auto_approve_when", status, reason)
+	}
+}
+
+// voices are the people whose approvals count, with the smallest ttl any of
+// them granted.
+func (o *Outcome) voices(role Role, f Facts) []voice {
+	people := newPeople()
+	people.join(f.Requester.Person, f.RequesterNow)
+	var counted []Standing
+	for _, s := range f.Standings {
+		if s.Decision.Verdict == Deny {
+			continue
+		}
+		if why := disqualified(role, s); why != "" {
+			o.rule("approval", Unmet, fmt.Sprintf("%s no longer counts: %s", Printable(s.Decision.By.Name), why))
+			continue
+		}
+		people.join(s.Decision.By.Person, s.Person)
+		counted = append(counted, s)
+	}
+	own := people.find(f.Requester.Person)
+	byPerson := map[Person]*voice{}
+	for _, s := range counted {
+		person := people.find(s.Person)
+		if person == own {
+			o.rule("approval", Unmet, "the requester's own approval never counts")
+			continue
+		}
+		if byPerson[person] == nil {
+			byPerson[person] = &voice{person: person}
+		}
+		byPerson[person].standings = append(byPerson[person].standings, s)
+		if t := s.Decision.TTL; t > 0 && (o.TTL == 0 || t < o.TTL) {
+			o.TTL = t
+		}
+	}
+	return sortedVoices(byPerson)
+}
+
+// denials counts refusals as they were given: who may no longer approve has
+// still said no.
+func (o *Outcome) denials(role Role, standings []Standing) {
+	stages := role.Staged()
+	said := map[int]int{}
+	for _, s := range standings {
+		if s.Decision.Verdict != Deny {
+			continue
+		}
+		i := s.Decision.Stage
+		said[i]++
+		need := 1
+		if i >= 0 && i < len(stages) {
+			need = stages[i].DenialsNeeded()
+		}
+		if said[i] >= need {
+			o.Denied = true
+		}
+		o.rule("no denial", Unmet, Printable(s.Decision.By.Name)+" denied")
+	}
 }
 
 func disqualified(role Role, s Standing) string {
@@ -133,10 +218,45 @@ func disqualified(role Role, s Standing) string {
 		return "is a machine"
 	case s.Person == "":
 		return "has no person key"
-	case !role.Approver(*s.Now).OK:
+	case !role.ApproverAt(s.Decision.Stage, *s.Now).OK:
 		return "is no approver any more"
 	}
 	return ""
+}
+
+// Text is what people read when the rule does not hold.
+func (r Requirement) Text() string {
+	if r.Message == "" {
+		return "does not hold"
+	}
+	return r.Message
+}
+
+// WaitingFor names who can decide now: groups and entities as the role names
+// them.
+func (o Outcome) WaitingFor() string { return NamesOf(o.Open) }
+
+// NamesOf names the people of thresholds, each once.
+func NamesOf(ts []Threshold) string {
+	var out []string
+	seen := map[string]bool{}
+	add := func(s string) {
+		if !seen[s] {
+			seen[s] = true
+			out = append(out, s)
+		}
+	}
+	for _, t := range ts {
+		for _, g := range t.Groups {
+			add("group " + Printable(g))
+		}
+	}
+	for _, t := range ts {
+		for _, e := range t.Entities {
+			add(Printable(e))
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 // people joins person values that belong to one human being. Joined sets, not

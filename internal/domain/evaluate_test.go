@@ -62,7 +62,7 @@ func TestEvaluate(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			role := testRole()
 			role.Approvals = row.need
-			o := Evaluate(role, party("alice"), "email:alice-new", row.standings)
+			o := Evaluate(role, factsOf("email:alice-new", row.standings))
 			if o.Met != row.met || o.Have != row.have || o.TTL != row.ttl || o.Need != row.need {
 				t.Fatalf("met %v, %d of %d, ttl %d: %+v", o.Met, o.Have, o.Need, o.TTL, o.Rules)
 			}
@@ -70,7 +70,7 @@ func TestEvaluate(t *testing.T) {
 				t.Fatal("nobody can see why")
 			}
 			slices.Reverse(row.standings)
-			if back := Evaluate(role, party("alice"), "email:alice-new", row.standings); !reflect.DeepEqual(o, back) {
+			if back := Evaluate(role, factsOf("email:alice-new", row.standings)); !reflect.DeepEqual(o, back) {
 				t.Fatalf("the order matters:\n%+v\n%+v", o, back)
 			}
 		})
@@ -96,7 +96,7 @@ func TestNoApprovalNeeded(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			role := testRole()
 			role.Approvals, role.AutoApprove = row.approvals, row.auto
-			if o := Evaluate(role, party("alice"), party("alice").Person, row.standings); o.Met != row.met {
+			if o := Evaluate(role, factsOf(party("alice").Person, row.standings)); o.Met != row.met {
 				t.Fatalf("met %v: %+v", o.Met, o.Rules)
 			}
 		})
@@ -105,7 +105,7 @@ func TestNoApprovalNeeded(t *testing.T) {
 
 func TestReasonsAreForPeople(t *testing.T) {
 	s := standing("bob", func(s *Standing) { s.Now.Disabled = true; s.Decision.By.Name = "bob\u202e" })
-	o := Evaluate(testRole(), party("alice"), party("alice").Person, []Standing{s})
+	o := Evaluate(testRole(), factsOf(party("alice").Person, []Standing{s}))
 	want := []RuleResult{
 		{Rule: "approval", Status: Unmet, Reason: `bob\u202e no longer counts: disabled`},
 		{Rule: "approvals", Status: Unmet, Reason: "0 of 1"},
@@ -183,7 +183,7 @@ func TestRoleMatchesItsOwnLists(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			if e, a := r.Eligible(row.who).OK, r.Approver(row.who).OK; e != row.eligible || a != row.approver {
+			if e, a := r.Eligible(row.who, t0).OK, r.Approver(row.who).OK; e != row.eligible || a != row.approver {
 				t.Fatalf("eligible %v, approver %v", e, a)
 			}
 		})

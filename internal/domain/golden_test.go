@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"testing"
+	"time"
 )
 
 var update = flag.Bool("update", false, "write the golden files of this package")
@@ -27,6 +28,17 @@ func fullRole() Role {
 	r.Fields = map[string]any{"path": "database/creds/prod", "ttl": float64(60)}
 	r.Pins = map[string]string{"leads": "id-of-leads"}
 	r.Free = map[string]any{"max_retries": 3.0}
+	threshold := Threshold{Approvals: 2, Groups: []string{"leads"}, Entities: []string{uuid(3)}, When: "request.ticket != ''", After: 600}
+	r.Stages = []Stage{{
+		Name: "leads", AllOf: []Threshold{threshold}, AnyOf: []Threshold{threshold}, Denials: 2, RequireComment: true,
+		Timeout: 900, OnTimeout: OnTimeoutEscalate, Fallback: []Threshold{threshold}, OnCallWhen: "'on-call' in requester.groups",
+	}}
+	r.DenyGroups, r.DenyEntities = []string{"contractors"}, []string{uuid(4)}
+	r.EligibleUntil = map[string]time.Time{"engineers": at("720h")}
+	r.AutoApproveWhen, r.DenyWhen = "role.name == 'x'", "role.name == 'y'"
+	r.Require = []Requirement{{Name: "ticket", When: "request.ticket != ''", Message: "name a ticket"}}
+	r.AllowedWindows = []Window{{Days: []string{"mon"}, From: "09:00", To: "17:00", Zone: "Europe/Vienna"}}
+	r.FreezeWindows = []Freeze{{From: at("0s"), Until: at("1h"), Reason: "change freeze"}}
 	return r
 }
 
@@ -53,6 +65,7 @@ func fullRequest(t *testing.T) Request {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.Decisions[0].Stage, r.Stage, r.Reconsider, r.ReviewOwed = 1, 1, at("2h"), "nobody answered in time"
 	r.Times.TargetConfirmed, r.Times.FirstRefused = at("71m"), at("71m30s")
 	return must(t, r, Event{Kind: Killed, By: party("carol"), Reason: "incident"}, at("80m"))
 }

@@ -165,3 +165,8 @@ func allRequestEvents() []RequestEvent {
 func allCredentialEvents() []CredentialEvent {
 	return []CredentialEvent{CredIssued, CredFailed, CredEndAsked, CredAccessOff, CredConfirmed}
 }
+
+// factsOf are the facts of alice's request an hour after she filed it.
+func factsOf(requesterNow Person, standings []Standing) Facts {
+	return Facts{Requester: party("alice"), RequesterNow: requesterNow, Standings: standings, Asked: t0, Now: at("1h"), TTL: 3600}
+}

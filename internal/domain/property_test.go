@@ -48,7 +48,7 @@ func drawRole(t *rapid.T) Role {
 }
 
 func evaluate(role Role, standings []Standing) Outcome {
-	return Evaluate(role, Party{Entity: uuid(1000), Person: "alice"}, "alice-new", standings)
+	return Evaluate(role, Facts{Requester: Party{Entity: uuid(1000), Person: "alice"}, RequesterNow: "alice-new", Standings: standings, Asked: t0, Now: at("1h")})
 }
 
 func TestQuorumProperties(t *testing.T) {

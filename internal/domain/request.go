@@ -24,6 +24,7 @@ type Decision struct {
 	TTL     Seconds   `json:"ttl,omitempty"` // shortened window; 0 = as asked
 	At      time.Time `json:"at"`
 	Digest  string    `json:"digest"`
+	Stage   int       `json:"stage,omitempty"` // at which it was given; the first is 0
 }
 
 // Times are the moments that service levels need. Zero = has not happened.
@@ -66,7 +67,10 @@ type Request struct {
 	WindowEnd   time.Time    `json:"window_end,omitzero"`
 	Granted     Seconds      `json:"granted,omitempty"` // window that was approved
 	Decisions   []Decision   `json:"decisions,omitempty"`
-	Reason      string       `json:"reason,omitempty"` // why it ended early, in our words or the revoker's
+	Stage       int          `json:"stage,omitempty"`       // that it waits at, as last derived: for lists
+	Reconsider  time.Time    `json:"reconsider,omitzero"`   // when a stage will have waited in vain
+	ReviewOwed  string       `json:"review_owed,omitempty"` // why somebody has to look at it afterwards
+	Reason      string       `json:"reason,omitempty"`      // why it ended early, in our words or the revoker's
 	Credentials []Credential `json:"credentials,omitempty"`
 	Issued      int          `json:"issued,omitempty"` // credentials ever planned
 	Times       Times        `json:"times"`
@@ -195,6 +199,18 @@ func (r Request) Apply(ev Event, now time.Time) (Request, error) {
 	}
 	r.note(now, ev.By, string(ev.Kind), sentence(ev, r))
 	return r, nil
+}
+
+// Considered is the request after its policy was looked at once more: where it
+// waits, and when a stage will have waited in vain.
+func (r Request) Considered(role Role, o Outcome, now time.Time) Request {
+	r.Stage = min(o.Stage, max(len(role.Staged())-1, 0))
+	r.Reconsider = role.Reconsider(r.Times.Requested, now)
+	if o.Met && o.Fallback {
+		r.ReviewOwed = "nobody answered in time; the requester was on call"
+	}
+	r.Rev++
+	return r
 }
 
 // timely tells whether an event may happen at that moment. What opens access

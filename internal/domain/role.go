@@ -63,6 +63,16 @@ type Role struct {
 	ApproverGroups   []string `json:"approver_groups,omitempty"`
 	ApproverEntities []string `json:"approver_entities,omitempty"`
 
+	Stages          []Stage              `json:"stages,omitempty"` // instead of approvals and approver_*
+	DenyGroups      []string             `json:"deny_groups,omitempty"`
+	DenyEntities    []string             `json:"deny_entities,omitempty"`
+	EligibleUntil   map[string]time.Time `json:"eligible_until,omitempty"` // by reference
+	AutoApproveWhen string               `json:"auto_approve_when,omitempty"`
+	DenyWhen        string               `json:"deny_when,omitempty"`
+	Require         []Requirement        `json:"require,omitempty"`
+	AllowedWindows  []Window             `json:"allowed_windows,omitempty"`
+	FreezeWindows   []Freeze             `json:"freeze_windows,omitempty"`
+
 	TTL            Seconds `json:"ttl"`
 	MaxTTL         Seconds `json:"max_ttl"`
 	LeaseTTL       Seconds `json:"lease_ttl,omitempty"` // 0 = the window
@@ -235,14 +245,4 @@ func entityMatches(e Entity, ref string) bool {
 		}
 	}
 	return false
-}
-
-// Eligible looks for an entity among the eligible.
-func (r Role) Eligible(e Entity) Match {
-	return MatchEntity(e, r.EligibleGroups, r.EligibleEntities, r.Pins)
-}
-
-// Approver looks for an entity among the approvers.
-func (r Role) Approver(e Entity) Match {
-	return MatchEntity(e, r.ApproverGroups, r.ApproverEntities, r.Pins)
 }

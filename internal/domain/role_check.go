@@ -52,6 +52,7 @@ func (r Role) Problems() []FieldProblem {
 	r.checkCounts(&p)
 	r.checkTexts(&p)
 	r.checkParams(&p)
+	r.checkPolicy(&p)
 	if r.MinRevocation != "" && !r.MinRevocation.Valid() {
 		p.add("min_revocation", "must be immediate, propagating or expiry_only")
 	}
@@ -59,22 +60,17 @@ func (r Role) Problems() []FieldProblem {
 }
 
 func (r Role) checkPeople(p *problems) {
-	refs := func(field string, list []string, check func(string) string) {
-		for _, x := range list {
-			if why := check(x); why != "" {
-				p.add(field, why)
-				return
-			}
-		}
-	}
-	refs("eligible_groups", r.EligibleGroups, CheckGroupRef)
-	refs("approver_groups", r.ApproverGroups, CheckGroupRef)
-	refs("eligible_entities", r.EligibleEntities, CheckEntityRef)
-	refs("approver_entities", r.ApproverEntities, CheckEntityRef)
+	refs(p, "eligible_groups", r.EligibleGroups, CheckGroupRef)
+	refs(p, "approver_groups", r.ApproverGroups, CheckGroupRef)
+	refs(p, "eligible_entities", r.EligibleEntities, CheckEntityRef)
+	refs(p, "approver_entities", r.ApproverEntities, CheckEntityRef)
 	if len(r.EligibleGroups)+len(r.EligibleEntities) == 0 {
 		p.add("eligible_groups", "nobody is eligible: name eligible_groups or eligible_entities")
 	}
 	approvers := len(r.ApproverGroups) + len(r.ApproverEntities)
+	if len(r.Stages) > 0 {
+		return // checkStages says what may stand beside them
+	}
 	switch {
 	case r.AutoApprove && r.Approvals != 0 && approvers == 0 && r.Approvals != 1:
 		p.add("approvals", "a role with auto_approve=true takes no approvals")

@@ -61,6 +61,8 @@ const (
 	CodeEpoch          Code = "epoch_unfinished"
 	CodeTarget         Code = "target_refused"
 	CodeUpstream       Code = "target_failed"
+	CodePolicy         Code = "policy_refused"
+	CodeHours          Code = "closed_now"
 	CodeInternal       Code = "internal"
 )
 
@@ -71,7 +73,7 @@ func Codes() []Code {
 		CodeWindowEnding, CodePreparing, CodeBusy, CodeAmbiguous, CodeNotEligible, CodeNotApprover,
 		CodeRequestDenied, CodeRevoked, CodeHeld, CodeLogin, CodeAlreadyDecided, CodeNotPending, CodeNotActive,
 		CodeDigest, CodeRoleChanged, CodeLimit, CodeRate, CodeLive, CodeInUse, CodePlace, CodeWeak, CodeProposed, CodeStale, CodeEpoch,
-		CodeTarget, CodeUpstream, CodeInternal,
+		CodeTarget, CodeUpstream, CodePolicy, CodeHours, CodeInternal,
 	}
 }
 

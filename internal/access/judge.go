@@ -1,0 +1,72 @@
+package access
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/condition"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+)
+
+// rolesWithConditions is how many roles' compiled conditions are kept.
+const rolesWithConditions = 512
+
+// judge gives what judges a role's conditions for a request of one entity; nil
+// for a role that has none. What a condition needs and the caller cannot give
+// makes it fail when it is asked for, not before.
+func (a *Access) judge(ctx context.Context, role domain.Role, r domain.Request, e domain.Entity, token *condition.TokenFacts) (domain.Judge, error) {
+	exprs := role.Conditions()
+	if len(exprs) == 0 {
+		return nil, nil
+	}
+	set := a.conditions.Set(role.Revision(), slices.Sorted(maps.Values(exprs)), siteOf(role))
+	cfg, err := a.store.Config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	person, _ := domain.PersonOf(e, cfg.PersonKey)
+	in := condition.Input{
+		Request:   condition.RequestOf(r),
+		Requester: condition.RequesterOf(e, person, domain.IsMachine(e, cfg.HumanMounts)),
+		Token:     token, Role: condition.RoleOf(role), Now: a.now(), Params: r.Params,
+	}
+	if set.UsesHistory() {
+		if in.History, err = a.history(ctx, person, role.Name); err != nil {
+			return nil, err
+		}
+	}
+	return set.Judge(in), nil
+}
+
+// history is a person's recent use of a role, as conditions see it.
+func (a *Access) history(ctx context.Context, p domain.Person, role string) (*condition.HistoryFacts, error) {
+	u, err := a.usage(ctx, p, role)
+	if err != nil {
+		return nil, err
+	}
+	h := &condition.HistoryFacts{LastUsed: u.Last, Count: u.Count, Denials: u.Denials}
+	for hour := range 24 {
+		if u.Hours&(1<<hour) != 0 {
+			h.Hours = append(h.Hours, hour)
+		}
+	}
+	return h, nil
+}
+
+func siteOf(role domain.Role) condition.Site {
+	return condition.Site{Params: contract.SortedKeys(role.Params)}
+}
+
+// checkConditions reports what is wrong with any condition of a role, each
+// under its own field.
+func (a *Access) checkConditions(p *fault.Problems, role domain.Role) {
+	exprs := role.Conditions()
+	for _, field := range contract.SortedKeys(exprs) {
+		for _, why := range a.conditions.Check(exprs[field], siteOf(role)) {
+			p.Add(field, why)
+		}
+	}
+}

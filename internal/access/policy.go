@@ -1,0 +1,121 @@
+package access
+
+import (
+	"context"
+	"strings"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/store"
+)
+
+// factsOf gathers, live and without any lock, what a role's policy is judged by
+// for a request: the standing of everybody who decided, and of its requester. A
+// requester that the host does not know, or that is disabled, has no person.
+func (a *Access) factsOf(ctx context.Context, role domain.Role, r domain.Request, decisions []domain.Decision) (domain.Facts, error) {
+	e, err := a.directory.Entity(ctx, r.Requester.Entity, len(role.Conditions()) > 0)
+	if err != nil {
+		return domain.Facts{}, err
+	}
+	f, err := a.factsFor(ctx, role, r, decisions, e)
+	return f, err
+}
+
+// factsFor is factsOf for a requester that has been read.
+func (a *Access) factsFor(ctx context.Context, role domain.Role, r domain.Request, decisions []domain.Decision, requester *domain.Entity) (domain.Facts, error) {
+	cfg, err := a.store.Config(ctx)
+	if err != nil {
+		return domain.Facts{}, err
+	}
+	f := domain.Facts{Requester: r.Requester, Asked: r.Times.Requested, Now: a.now(), TTL: r.TTL}
+	if f.Asked.IsZero() {
+		f.Asked = f.Now // not filed yet
+	}
+	if requester != nil && !requester.Disabled {
+		f.RequesterNow, _ = domain.PersonOf(*requester, cfg.PersonKey)
+		if f.Judge, err = a.judge(ctx, role, r, *requester, nil); err != nil {
+			return f, err
+		}
+	}
+	f.Standings, err = a.standing(ctx, role, decisions)
+	return f, err
+}
+
+// refusals are the reasons for which a role's rules refuse a request.
+func refusals(o domain.Outcome) string {
+	var out []string
+	for _, r := range o.Rules {
+		if r.Status != domain.Met && (r.Rule == "deny_when" || strings.HasPrefix(r.Rule, "require ")) {
+			out = append(out, r.Rule+": "+r.Reason)
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+func errPolicy(role domain.Role, o domain.Outcome) error {
+	return fault.New(fault.Denied, fault.CodePolicy, "access denied: the rules of the role refuse this: "+refusals(o), nil).
+		With("role", role.Name)
+}
+
+// within refuses what a role's hours do not allow now.
+func (a *Access) within(role domain.Role) error {
+	h := role.HoursAt(a.now())
+	if h.Open {
+		return nil
+	}
+	return errHours(role, h)
+}
+
+func errHours(role domain.Role, h domain.Hours) error {
+	text := "access denied: role " + role.Name + " is closed now: " + h.Why
+	if !h.Change.IsZero() {
+		text += "; it opens at " + stamp(h.Change)
+	}
+	err := fault.New(fault.Denied, fault.CodeHours, text, nil).With("role", role.Name)
+	if !h.Change.IsZero() {
+		err = err.With("opens_at", stamp(h.Change))
+	}
+	return err
+}
+
+// reconsider looks again at a pending request that nobody has decided on in
+// time, where a stage of its role says what happens then.
+func (a *Access) reconsider(ctx context.Context, id domain.RequestID) error {
+	r, err := a.store.OpenRequest(ctx, id)
+	if err != nil || r == nil {
+		return err
+	}
+	now := a.now()
+	if r.At(now) != domain.Pending || r.Reconsider.IsZero() || now.Before(r.Reconsider) {
+		return nil
+	}
+	role, err := a.store.Role(ctx, r.Role)
+	if err != nil || role == nil {
+		return err
+	}
+	sealed, err := a.sealedNow(ctx, *r, *role)
+	if err != nil || sealed != r.Digest {
+		return err // void: whoever looks at it closes it
+	}
+	f, err := a.factsOf(ctx, *role, *r, r.Decisions)
+	if err != nil {
+		return err
+	}
+	o := domain.Evaluate(*role, f)
+	if f.RequesterNow == "" {
+		o.Met = false
+	}
+	return a.store.WithRequest(id, func(tx *store.RequestTx) error {
+		cur, err := a.load(ctx, tx, id, r)
+		if err != nil || cur == nil || cur.Rev != r.Rev {
+			return err // it changed: the next look sees it
+		}
+		next := cur.Considered(*role, o, now)
+		if o.Met {
+			if next, err = next.Apply(next.Grant(o, now), now); err != nil {
+				return err
+			}
+		}
+		return a.save(ctx, tx, next, "reconsidered")
+	})
+}

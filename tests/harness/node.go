@@ -1,10 +1,14 @@
 package harness
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -180,4 +184,68 @@ func (h *Host) RemovePlugins(t testing.TB) (restore func()) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// Snapshot is a copy of all that the node has in its storage.
+func (h *Host) Snapshot(t testing.TB) []byte {
+	t.Helper()
+	return h.Root().Read(t, "sys/storage/raft/snapshot").OK(t).Body
+}
+
+// RestoreSnapshot puts a copy in the place of all that the node has.
+func (h *Host) RestoreSnapshot(t testing.TB, image []byte) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.Addr+"/v1/sys/storage/raft/snapshot-force", bytes.NewReader(image))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Vault-Token", h.site.rootToken)
+	resp, err := httpClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil || resp.StatusCode/100 != 2 {
+		t.Fatalf("restoring a snapshot: %d, %v", resp.StatusCode, err)
+	}
+	h.Unseal(t)
+}
+
+// Upgrade has the mount run another version of the plugin: the same source under
+// another version number. "" is the version that it was mounted with.
+func (m *Mount) Upgrade(t testing.TB, version string) {
+	t.Helper()
+	h := m.Host
+	name, env, old := m.plugin.name, m.plugin.env, m.plugin.version
+	if version == "" {
+		version = old
+	} else {
+		sum, err := h.site.addVersion(h.root, version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Root().Write(t, "sys/plugins/catalog/secret/"+name, map[string]any{
+			"sha256": sum, "command": "faults-" + version, "version": version, "env": env,
+		}).OK(t)
+	}
+	h.Root().Write(t, "sys/mounts/"+m.Path+"/tune", map[string]any{"plugin_version": version}).OK(t)
+	h.Root().Write(t, "sys/plugins/reload/backend", map[string]any{"mounts": m.Path + "/"}).OK(t)
+}
+
+// addVersion builds the Faults variant under another version number and puts it into
+// the plugin directory.
+func (s *site) addVersion(root, version string) (sum string, err error) {
+	file := filepath.Join(s.plugins, "faults-"+version)
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", "faults", //nolint:noctx // builds end by themselves
+		"-ldflags", "-s -w -X github.com/vault-pim/vault-plugin-secrets-pim.Version="+version, "-o", file, "./cmd/"+pluginName)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building version %s: %w\n%s", version, err, out)
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	hash := sha256.Sum256(raw)
+	return hex.EncodeToString(hash[:]), nil
 }

@@ -25,6 +25,13 @@ type Mount struct {
 	Host *Host
 
 	crashFile string // of the Faults variant
+	plugin    registration
+}
+
+// registration is a plugin as the host's catalog knows it.
+type registration struct {
+	name, version string
+	env           []string
 }
 
 // Mount registers the plugin and mounts it for the time of the test. Plugins
@@ -37,8 +44,8 @@ func (h *Host) Mount(t testing.TB, p Plugin) *Mount {
 		m.crashFile = filepath.Join(t.TempDir(), "crash")
 		p.Env = append([]string{"PIM_CRASH_FILE=" + m.crashFile}, p.Env...)
 	}
-	name := h.register(t, p)
-	body := map[string]any{"type": name}
+	m.plugin = h.register(t, p)
+	body := map[string]any{"type": m.plugin.name}
 	maps.Copy(body, p.Options)
 	h.Root().Write(t, "sys/mounts/"+m.Path, body).OK(t)
 	t.Cleanup(func() {
@@ -73,8 +80,8 @@ func (m *Mount) Crashed(t testing.TB) bool {
 }
 
 // register makes the variant known to the host under a name of its own for each
-// environment, and returns that name.
-func (h *Host) register(t testing.TB, p Plugin) string {
+// environment.
+func (h *Host) register(t testing.TB, p Plugin) registration {
 	t.Helper()
 	if p.Variant == "" {
 		p.Variant = Race
@@ -94,7 +101,7 @@ func (h *Host) register(t testing.TB, p Plugin) string {
 	h.Root().Write(t, "sys/plugins/catalog/secret/"+name, map[string]any{
 		"sha256": sum, "command": string(p.Variant), "version": version, "env": env,
 	}).OK(t)
-	return name
+	return registration{name, version, env}
 }
 
 // add builds the variant once per run and puts it into the plugin directory.

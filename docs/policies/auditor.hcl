@@ -5,6 +5,9 @@ path "pim/audit/*" {
 path "pim/config" {
   capabilities = ["read"]
 }
+path "pim/config/confirm" {
+  capabilities = ["read"]
+}
 path "pim/targets/*" {
   capabilities = ["read", "list"]
 }

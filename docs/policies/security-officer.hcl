@@ -28,6 +28,23 @@ path "pim/targets/+" {
 path "pim/roles/*" {
   capabilities = ["read", "list"]
 }
+# Edits of others, where edit_sod makes them wait, and the end of everything of one
+# role or target.
+path "pim/config/confirm" {
+  capabilities = ["read", "update", "delete"]
+}
+path "pim/roles/+/confirm" {
+  capabilities = ["read", "update", "delete"]
+}
+path "pim/targets/+/confirm" {
+  capabilities = ["read", "update", "delete"]
+}
+path "pim/roles/+/revoke" {
+  capabilities = ["update"]
+}
+path "pim/targets/+/revoke" {
+  capabilities = ["update"]
+}
 path "pim/orphans/*" {
   capabilities = ["read", "list"]
 }

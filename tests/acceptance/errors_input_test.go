@@ -223,6 +223,9 @@ func (w *counter) adminRows() []errorRow {
 		{name: "orphans, sweep of no target", do: with("orphans/sweep", map[string]any{"target": ""})},
 		{name: "orphans, sweep of an unknown target", do: with("orphans/sweep", map[string]any{"target": "canary"})},
 		{name: "orphans, wrong types", do: with("orphans/sweep", map[string]any{"target": "Canary.x", "end": "canary"})},
+		{name: "role, everything of it ended without a reason", do: with("roles/canary/revoke", nil)},
+		{name: "role, everything of an unknown one ended", do: with("roles/canary/revoke", map[string]any{"reason": "canary"})},
+		{name: "target, everything of it ended with hidden characters", do: with("targets/"+w.target.Name+"/revoke", map[string]any{"reason": "canary\u202e", "hold": -1})},
 		{name: "hold, for no time", do: with("holds", map[string]any{"role": "x", "ttl": 0})},
 		{name: "hold, hidden characters", do: with("holds", map[string]any{"ticket": "canary\u202e", "reason": "canary\x00"})},
 		{name: "hold, lifted by the person held", do: func(t *testing.T) harness.Answer {

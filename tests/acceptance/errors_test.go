@@ -102,6 +102,10 @@ func TestErrors(t *testing.T) {
 			w := newCounter(t, wide)
 			g.compare(t, w.decisionRows(), w.lookRows())
 		},
+		"edits of two people": func(t *testing.T) {
+			w := newCounter(t, nil)
+			g.compare(t, w.editRows(t))
+		},
 		"inputs and paths": func(t *testing.T) {
 			w := newCounter(t, wide)
 			g.compare(t, w.askRows(), w.roleRows(), w.targetRows(), w.adminRows(), w.pathRows())

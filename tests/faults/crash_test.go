@@ -46,6 +46,7 @@ func scenarios() []scenario {
 		{"decision", one, around("decision"), decision},
 		{"withdrawal", one, around("cancelled"), withdrawal},
 		{"edit of the role", one, around("request voided"), edit},
+		{"edit of two people", one, []string{"edit proposed", "proposal applied", "proposal dropped"}, twoPeople},
 		{"expiry", one, around("caught up"), expiry},
 		{"read that got nothing", one, around("given up"), nothing},
 		{"shared credential", one, around("shared", "nonce dropped"), sharing},

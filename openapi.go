@@ -129,6 +129,8 @@ func (f field) answered() *framework.OASSchema {
 		s.Type, s.Format = "integer", "seconds"
 	case contract.TypeMap, typeObjects:
 		s.Type = "object"
+	case typeList:
+		s.Type, s.Items = "array", &framework.OASSchema{Type: "object"}
 	case typeTime:
 		s.Format = "date-time"
 	case contract.TypeString:

@@ -62,7 +62,15 @@ func roleBool(name, desc string, at func(*domain.Role) *bool) roleField {
 	}
 }
 
+// roleFields are all core fields of a role, in the order in which they are shown.
 func roleFields() []roleField {
+	return slices.Concat(
+		coreFields(),
+		policyFields(),
+	)
+}
+
+func coreFields() []roleField {
 	return []roleField{
 		roleString("target", "Where credentials are made.", func(r *domain.Role) *string { return &r.Target }),
 		roleString("description", "For people.", func(r *domain.Role) *string { return &r.Description }),
@@ -275,12 +283,7 @@ func (b *backend) writeRole(ctx context.Context, c *call) (*answer, error) {
 				f.set(r, c, f.name)
 			}
 		}
-		if c.Given("auto_approve") && r.AutoApprove && !c.Given("approvals") {
-			r.Approvals = 0
-		}
-		if c.Given("auto_approve") && !r.AutoApprove && !c.Given("approvals") && r.Approvals == 0 {
-			r.Approvals = 1
-		}
+		defaultApprovals(r, c)
 	}}
 	e.Set, e.Clear = b.providerValues(c, func(d contract.Descriptor) []contract.Field { return d.RoleFields })
 	v, err := b.access.WriteRole(ctx, caller(c), c.Capture("name"), e, editOptions(c))
@@ -290,6 +293,18 @@ func (b *backend) writeRole(ctx context.Context, c *call) (*answer, error) {
 	data := b.roleData(v)
 	effectData(data, v.Effect, c.Bool("dry_run"))
 	return &answer{data: data, warnings: proposedWarning(v.Effect.Proposed, v.Warnings)}, nil
+}
+
+// defaultApprovals fills in approvals where it was not written: none for a role
+// that approves by itself or by stages, one for every other.
+func defaultApprovals(r *domain.Role, c *call) {
+	switch {
+	case c.Given("approvals"):
+	case c.Given("auto_approve") && r.AutoApprove, len(r.Stages) > 0:
+		r.Approvals = 0
+	case (c.Given("auto_approve") || c.Given("stages")) && r.Approvals == 0 && !r.AutoApprove:
+		r.Approvals = 1
+	}
 }
 
 // providerValues picks what was sent of any provider's fields; access refuses

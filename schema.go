@@ -18,6 +18,7 @@ import (
 const (
 	typeTime    contract.FieldType = 100 + iota // RFC 3339 with a zone; a time.Time in UTC
 	typeObjects                                 // name to an object of declared members
+	typeList                                    // list of objects of declared members
 )
 
 // field declares one thing that may be sent, or one thing that is answered.
@@ -35,13 +36,15 @@ type field struct {
 	query bool
 	// command marks texts of ours that hold a command for the reader to paste.
 	command bool
-	// members are the fields of each object of a typeObjects.
+	// members are the fields of each object of a typeObjects or typeList.
 	members []field
 	// least and most bound an int or a duration in seconds, when one of them is set.
 	least, most int
 	// check says what is wrong with a string, with each string of a list, or
 	// with a capture; "" = nothing. The text never repeats the value.
 	check func(string) string
+	// checkMap says what is wrong with a map as a whole; "" = nothing.
+	checkMap func(map[string]string) string
 }
 
 // op is one operation of a path.
@@ -263,6 +266,8 @@ func (f field) sdkType() framework.FieldType {
 		return framework.TypeTime
 	case typeObjects:
 		return framework.TypeMap
+	case typeList:
+		return framework.TypeSlice
 	}
 	return framework.TypeInvalid
 }

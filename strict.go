@@ -140,7 +140,7 @@ func (f field) empty(raw any) bool {
 	case nil:
 		return true
 	case string:
-		structured := f.typ == contract.TypeStrings || f.typ == contract.TypeMap || f.typ == typeObjects
+		structured := f.typ == contract.TypeStrings || f.typ == contract.TypeMap || f.typ == typeObjects || f.typ == typeList
 		return v == "" || structured && (v == "[]" || v == "{}")
 	case []any:
 		return len(v) == 0

@@ -45,11 +45,13 @@ func (f field) parse(raw any, prefix string, problems *fault.Problems) (v any, w
 		n, wrong := parseSeconds(raw)
 		return n, f.bounded(n, wrong)
 	case contract.TypeMap:
-		return parseMap(raw)
+		return f.parseMap(raw)
 	case typeTime:
 		return parseTime(raw)
 	case typeObjects:
 		return f.parseObjects(raw, prefix, problems)
+	case typeList:
+		return f.parseList(raw, prefix, problems)
 	}
 	return nil, "has no type; this is a fault of the plugin"
 }
@@ -269,6 +271,15 @@ func parseMap(raw any) (any, string) {
 		}
 	}
 	return out, ""
+}
+
+// parseMap takes a map, and checks it as the field asks.
+func (f field) parseMap(raw any) (any, string) {
+	v, wrong := parseMap(raw)
+	if m, ok := v.(map[string]string); ok && f.checkMap != nil {
+		wrong = f.checkMap(m)
+	}
+	return v, wrong
 }
 
 // putPair adds a pair to a map that was sent, or says what is wrong with it.

@@ -147,11 +147,15 @@ func (a *Access) plan(ctx context.Context, who actor, role domain.Role, r domain
 	return j, nil
 }
 
-// life resolves the lease: whole seconds, never beyond the window.
+// life resolves the lease: whole seconds, never beyond the window nor beyond the
+// hours in which the role may be used.
 func (j *job) life(now time.Time, mountMax time.Duration) error {
 	left := j.req.WindowEnd.Sub(now)
 	if j.req.State == domain.Scheduled && j.req.FirstRead {
 		left = j.req.Granted.Duration()
+	}
+	if h := j.role.HoursAt(now); h.Open && !h.Change.IsZero() {
+		left = min(left, h.Change.Sub(now))
 	}
 	ttl, ok := domain.ResolveLease(j.role, left, j.limits.MinTTL, j.limits.MaxTTL, mountMax)
 	if !ok {

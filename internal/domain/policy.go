@@ -153,7 +153,7 @@ func (r Role) checkStages(p *problems) {
 	if len(r.Stages) == 0 {
 		return
 	}
-	if r.AutoApprove || len(r.ApproverGroups)+len(r.ApproverEntities) > 0 || r.Approvals > 1 {
+	if r.AutoApprove || len(r.ApproverGroups)+len(r.ApproverEntities) > 0 || r.Approvals != 0 {
 		p.add("stages", "take the place of approvals, approver_groups, approver_entities and auto_approve: leave these out")
 	}
 	if len(r.Stages) > LimitStages {

@@ -71,7 +71,7 @@ type Access struct {
 	directory   Directory
 	host        Host
 	descriptors map[string]contract.Descriptor
-	clock       clock.Clock
+	clock       *clock.Steady
 	log         contract.Logger
 	mount       string
 	boot        string
@@ -93,6 +93,7 @@ type Access struct {
 	killing      killing
 	reaper       *reaper
 
+	timed      atomic.Bool // the clock was compared with the record
 	stale      atomic.Bool // the last sign of life before this start was old
 	background sync.WaitGroup
 	life       context.Context //nolint:containedctx // of everything that outlives a call; ends with Stop
@@ -102,7 +103,7 @@ type Access struct {
 // New wires the use cases. It does no I/O.
 func New(o Options) (*Access, error) {
 	a := &Access{
-		store: o.Store, directory: o.Directory, host: o.Host, clock: o.Env.Clock, log: o.Log,
+		store: o.Store, directory: o.Directory, host: o.Host, clock: clock.NewSteady(o.Env.Clock), log: o.Log,
 		mount: o.Mount, entropy: o.Entropy, step: o.Step, descriptors: map[string]contract.Descriptor{},
 	}
 	if a.entropy == nil {
@@ -124,6 +125,7 @@ func New(o Options) (*Access, error) {
 	}
 	a.life, a.end = context.WithCancel(context.Background())
 	a.index = newIndex(boot, a.listedUntil)
+	o.Env.Clock = a.clock
 	a.providers = newProviders(a, o.Env)
 	a.holds = newHolds(a.store)
 	a.rates = newRates()

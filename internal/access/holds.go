@@ -122,8 +122,11 @@ func (h *holds) get(ctx context.Context, id string) (*domain.Hold, error) {
 	return nil, nil //nolint:nilnil // no hold is the ordinary answer
 }
 
-// free refuses whatever a hold blocks.
+// free refuses whatever a hold blocks. Whoever asks for something new comes by here.
 func (a *Access) free(ctx context.Context, s domain.Scope) error {
+	if err := a.punctual(ctx); err != nil {
+		return err
+	}
 	h, err := a.holds.covering(ctx, s, a.now())
 	if err != nil || h == nil {
 		return err

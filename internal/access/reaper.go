@@ -15,8 +15,9 @@ import (
 const (
 	reapWorkers = 16 // at each target
 	reapBatch   = 2000
-	beatEvery   = time.Minute
-	tidyEvery   = time.Hour
+	// beatEvery bounds how much time a node whose clock is behind can give back.
+	beatEvery = 30 * time.Second
+	tidyEvery = time.Hour
 	// goneAfter is how far apart a person has to be seen missing or not
 	// eligible twice before the access is ended: one failed look ends nothing.
 	goneAfter = 60 * time.Second
@@ -241,6 +242,9 @@ func (w *reaper) prepareIndex(ctx context.Context) error {
 	a.index.mu.Unlock()
 	if complete {
 		return nil
+	}
+	if err := a.punctual(ctx); err != nil {
+		return err
 	}
 	st, err := a.store.State(ctx)
 	if err != nil {

@@ -88,6 +88,9 @@ type Access struct {
 	preparing    *preparing
 	rotations    *rotations
 	publications *publications
+	ledgers      *ledgers
+	events       *events
+	campaigns    *campaigns
 	tidying      atomic.Bool
 	sweeping     atomic.Bool
 	killing      killing
@@ -133,6 +136,9 @@ func New(o Options) (*Access, error) {
 	a.reuse = newReuse()
 	a.preparing = newPreparing()
 	a.publications = newPublications(a)
+	a.ledgers = newLedgers(a.store)
+	a.events = newEvents(a.store)
+	a.campaigns = newCampaigns(a.store)
 	a.rotations = &rotations{}
 	a.reaper = newReaper(a)
 	return a, nil

@@ -122,7 +122,7 @@ func paramAllowed(decl domain.Param, value string) bool {
 
 // sameAsk tells whether an open request asks for the same as a new one.
 func sameAsk(open, r domain.Request, ask Ask) bool {
-	return domain.ParamsHash(open.Params) == domain.ParamsHash(r.Params) &&
+	return open.Kind == r.Kind && domain.ParamsHash(open.Params) == domain.ParamsHash(r.Params) &&
 		(ask.TTL == nil || open.TTL == r.TTL) &&
 		(ask.Start.IsZero() || open.StartTime.Equal(r.StartTime)) &&
 		open.RoleRevision == r.RoleRevision

@@ -32,7 +32,7 @@ func (a *Access) Creds(ctx context.Context, c Caller, roleName string, ask Creds
 	if err != nil {
 		return nil, err
 	}
-	role, err := a.eligibleRole(ctx, who, roleName)
+	role, err := a.readableRole(ctx, who, roleName)
 	if err != nil {
 		return nil, err
 	}
@@ -263,7 +263,12 @@ func choose(grants []domain.Request, params map[string]string, exactly bool) (*d
 	if len(grants) == 0 {
 		return nil, nil //nolint:nilnil // no grant is an ordinary answer
 	}
-	sort.Slice(grants, func(i, j int) bool { return grants[i].WindowEnd.After(grants[j].WindowEnd) })
+	sort.Slice(grants, func(i, j int) bool {
+		if a, b := grants[i].BreaksGlass(), grants[j].BreaksGlass(); a != b {
+			return a // who broke the glass could not use the other one
+		}
+		return grants[i].WindowEnd.After(grants[j].WindowEnd)
+	})
 	for _, g := range grants[1:] {
 		if domain.ParamsHash(g.Params) != domain.ParamsHash(grants[0].Params) {
 			return nil, fault.New(fault.Conflict, fault.CodeAmbiguous,

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 )
 
@@ -17,6 +18,7 @@ type EligibleView struct {
 	Command    string
 	Provider   string
 	Yields     string
+	Emergency  *EmergencyView // nil = the caller may not break the glass
 }
 
 // Eligible lists the roles that the caller may request.
@@ -38,7 +40,7 @@ func (a *Access) Eligible(ctx context.Context, c Caller, after string, limit int
 		if err != nil {
 			return nil, err
 		}
-		if role != nil && role.Eligible(who.Entity, a.now()).OK {
+		if role != nil && (role.Eligible(who.Entity, a.now()).OK || !who.machine && role.MayBreakGlass(who.Entity).OK) {
 			if out = append(out, name); len(out) == limit {
 				break
 			}
@@ -54,11 +56,25 @@ func (a *Access) EligibleRole(ctx context.Context, c Caller, name string) (Eligi
 		return EligibleView{}, err
 	}
 	role, err := a.eligibleRole(ctx, who, name)
+	onlyGlass := fault.Is(err, fault.CodeNotEligible)
+	if onlyGlass {
+		if glass, no := a.glassRole(ctx, who, name); no == nil {
+			role, err = glass, nil
+		}
+	}
+	if err != nil {
+		return EligibleView{}, err
+	}
+	emergency, err := a.emergency(ctx, who, role)
 	if err != nil {
 		return EligibleView{}, err
 	}
 	v := EligibleView{
 		Role: role, WaitingFor: waitingFor(role, 0), Revocation: a.revocationOf(ctx, role, role.Target), Command: requestCommand(role),
+		Emergency: emergency,
+	}
+	if onlyGlass {
+		v.Command = emergency.Command
 	}
 	if role.AutoApprove {
 		v.Command = "vault read pim/creds/" + role.Name

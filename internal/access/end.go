@@ -170,11 +170,8 @@ func (a *Access) settleEnd(ctx context.Context, id domain.RequestID, c domain.Cr
 // afterEnd is the record after a revocation. Pure.
 func afterEnd(r domain.Request, id domain.CredentialID, ended contract.Ended, failed error, now time.Time) (domain.Request, error) {
 	if failed != nil {
-		return r.Edit(id, func(c *domain.Credential) {
-			c.Attempts++
-			c.Problem = codeOf(failed)
-			c.Due = now.Add(backoff(c.Attempts))
-		})
+		c, _ := r.Credential(id)
+		return r.RevocationFailed(id, codeOf(failed), now.Add(backoff(c.Attempts+1)), now)
 	}
 	if !ended.AccessGone {
 		// Nothing can end it before its time: it may still give access, so it

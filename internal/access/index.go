@@ -22,6 +22,8 @@ type index struct {
 	byTarget map[string]*atTarget
 	opened   int // requests that can still become or be a grant
 	queues   map[string]*dueQueue
+	wanted   news // kinds of events that go to the feed
+	unfed    map[domain.RequestID]struct{}
 	waiting  map[domain.RequestID]chan struct{}
 	complete bool
 	ready    chan struct{}
@@ -42,6 +44,8 @@ func newIndex(boot string, until func(domain.Handle) time.Time) *index {
 		pending:  map[waiting]*ordered{},
 		byTarget: map[string]*atTarget{},
 		queues:   map[string]*dueQueue{},
+		wanted:   alwaysKept(),
+		unfed:    map[domain.RequestID]struct{}{},
 		waiting:  map[domain.RequestID]chan struct{}{},
 		ready:    make(chan struct{}),
 	}
@@ -57,6 +61,7 @@ func (x *index) put(r domain.Request, now time.Time) {
 	w.follow(r)
 	w.listed = listed
 	x.count(w, 1)
+	x.refeed(w)
 	x.requeue(w, instantOf(dueAt(r, x.boot, now)))
 	x.wake(r.ID)
 }
@@ -164,6 +169,7 @@ func (x *index) drop(id domain.RequestID) {
 	x.requeue(w, 0)
 	x.count(w, -1)
 	delete(x.rows, id)
+	delete(x.unfed, id)
 	x.all.remove(id)
 	if w.known {
 		unlink(x.byPerson, w.person(), id)

@@ -32,6 +32,9 @@ type job struct {
 // issue yields a credential under a grant: the shared one within the reuse
 // window, the one that was being prepared, or a new one.
 func (a *Access) issue(ctx context.Context, who actor, role domain.Role, r domain.Request, ask CredsAsk) (*Answer, error) {
+	if err := a.mayStill(who, role, r); err != nil {
+		return nil, err
+	}
 	if err := a.verify(ctx, who, role, r); err != nil {
 		return nil, err
 	}

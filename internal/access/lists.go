@@ -39,7 +39,7 @@ func pageOf(rows []row, after string, limit int) Page {
 		p.Info[string(r.id)] = map[string]any{
 			"role": r.role(), "who": domain.Printable(r.requester.Value().name), "state": string(r.state),
 			"ttl": int(r.ttl), "requested": stamp(r.filed.time()), "expires_at": stamp(r.expires.time()), "until": stamp(r.until.time()),
-			"have": int(r.approved),
+			"have": int(r.approved), "break_glass": r.glass,
 		}
 	}
 	return p

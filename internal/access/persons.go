@@ -100,6 +100,12 @@ func (w *reaper) lost(ctx context.Context, r *row, e *domain.Entity) (why string
 	if err != nil || role == nil || role.Revision() != r.terms.Value().roleRev {
 		return "", false // an edit decides by itself what happens to live access
 	}
+	if r.glass {
+		if !role.MayBreakGlass(*e).OK {
+			return "the requester may not break this glass any more", false
+		}
+		return "", false
+	}
 	if !role.Eligible(*e, w.a.now()).OK {
 		return "the requester is not eligible any more", false
 	}

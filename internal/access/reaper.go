@@ -178,6 +178,8 @@ func (w *reaper) round(ctx context.Context, everybody bool) {
 	}
 	w.work(ctx)
 	w.a.publications.tick(ctx)
+	w.feedAll(ctx)
+	w.lookBack(ctx)
 	now := w.a.now()
 	if everybody {
 		w.walked = now

@@ -159,6 +159,9 @@ func (a *Access) putRole(ctx context.Context, tx roleTx, by editor, old *domain.
 		if err := a.revokeLive(ctx, by.Party, a.index.ofRole(next.Name), eff); err != nil {
 			return eff, err
 		}
+		if eff.Created || len(eff.SecurityChanged) > 0 {
+			next.Editors = a.editors(next.Editors, by, o)
+		}
 		if err := tx.Put(ctx, next); err != nil {
 			return eff, err
 		}
@@ -271,6 +274,9 @@ func (a *Access) checkFields(ctx context.Context, p *fault.Problems, r domain.Ro
 		return contract.Report{}, err
 	}
 	fields := fieldsOf(d, r.All())
+	if _, can := inst.Provider.(contract.RootRotator); r.BreakGlassRotate && !can {
+		p.Addf("break_glass_rotate", "a target of type %s cannot rotate its root credential", t.Type)
+	}
 	report := inst.Validate(ctx, contract.Spec{Role: r.Name, Fields: fields, Params: contract.SortedKeys(r.Params)}, false)
 	for _, x := range report.Problems {
 		p.Add(x.Field, x.Text)
@@ -334,9 +340,13 @@ func (a *Access) countEffect(eff Effect, rows []row, o EditOptions) (Effect, err
 func changedFields(a, b domain.Role) []string {
 	var out []string
 	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
-	free := map[string]bool{"description": true, "owner": true, "labels": true, "pins": true, "fields": true, "free": true}
+	free := map[string]bool{"description": true, "owner": true, "labels": true, "pins": true, "editors": true, "fields": true, "free": true}
 	for i := range va.NumField() {
 		name, _, _ := strings.Cut(va.Type().Field(i).Tag.Get("json"), ",")
+		if va.Type().Field(i).Anonymous {
+			out = append(out, differing(va.Field(i), vb.Field(i))...)
+			continue
+		}
 		if !free[name] && !reflect.DeepEqual(va.Field(i).Interface(), vb.Field(i).Interface()) {
 			out = append(out, name)
 		}
@@ -351,6 +361,18 @@ func changedFields(a, b domain.Role) []string {
 	for _, k := range contract.SortedKeys(keys) {
 		if fmt.Sprint(a.Fields[k]) != fmt.Sprint(b.Fields[k]) {
 			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// differing names the fields in which two structs of one type differ.
+func differing(a, b reflect.Value) []string {
+	var out []string
+	for i := range a.NumField() {
+		name, _, _ := strings.Cut(a.Type().Field(i).Tag.Get("json"), ",")
+		if !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
+			out = append(out, name)
 		}
 	}
 	return out

@@ -31,6 +31,8 @@ type row struct {
 	approved  int32
 	live      int32
 	rest      int32 // credentials that are not gone
+	news      news  // what the feed of events has not
+	glass     bool  // a break-glass
 	known     bool  // its record has been read; otherwise there is but the id
 	sure      bool  // rev is what storage holds
 }
@@ -76,7 +78,7 @@ func (w *row) decidedBy(p domain.Person) bool {
 
 // describe takes over what a request says of itself and never changes.
 func (w *row) describe(r domain.Request) {
-	w.known, w.ticket = true, r.Ticket
+	w.known, w.ticket, w.glass = true, r.Ticket, r.BreaksGlass()
 	w.terms = unique.Make(terms{role: r.Role, target: r.Target, roleRev: r.RoleRevision, targetRev: r.TargetRevision})
 	w.requester = unique.Make(requester{person: r.Requester.Person, entity: r.Requester.Entity, name: r.Requester.Name})
 }
@@ -86,7 +88,7 @@ func (w *row) follow(r domain.Request) {
 	w.state, w.ttl = unique.Make(r.State).Value(), r.TTL
 	w.filed, w.expires, w.until = instantOf(r.Times.Requested), instantOf(r.ExpiresAt), instantOf(r.WindowEnd)
 	w.live, w.rest, w.approved = int32(r.Live()), int32(r.NotGone()), int32(approvals(r)) //nolint:gosec // a record holds far fewer
-	w.stage, w.used = r.Stage, instantOf(r.Times.FirstIssue)
+	w.stage, w.used, w.news = r.Stage, instantOf(r.Times.FirstIssue), newsOf(r)
 	w.deciders = nil
 	for _, d := range r.Decisions {
 		w.deciders = append(w.deciders, unique.Make(d.By.Person))

@@ -58,6 +58,9 @@ func (a *Access) file(ctx context.Context, who actor, role domain.Role, ask Ask,
 	if err := a.free(ctx, scopeOf(r)); err != nil {
 		return nil, false, err
 	}
+	if err := a.noDebt(ctx, who, role.Name); err != nil {
+		return nil, false, err
+	}
 	var out *domain.Request
 	existing := false
 	err = a.store.WithPerson(who.person, func(tx *store.PersonTx) error {
@@ -324,6 +327,17 @@ func lastClosed(rec domain.PersonRecord) map[string]domain.RequestID {
 	return out
 }
 
+// ordinary counts requests that are no emergencies.
+func ordinary(open []domain.Request) int {
+	n := 0
+	for _, r := range open {
+		if !r.BreaksGlass() {
+			n++
+		}
+	}
+	return n
+}
+
 // room refuses a request beyond the limits of the person, the role or the
 // mount.
 func (a *Access) room(ctx context.Context, who actor, role domain.Role, o domain.Outcome, rec domain.PersonRecord, open []domain.Request) error {
@@ -342,7 +356,7 @@ func (a *Access) room(ctx context.Context, who actor, role domain.Role, o domain
 		mine = cfg.MachineMaxOpen
 	}
 	switch {
-	case !o.Auto && len(open) >= role.MaxActive:
+	case !o.Auto && ordinary(open) >= role.MaxActive:
 		return fault.Newf(fault.Conflict, fault.CodeLimit,
 			"limit reached: the role allows %d open request(s) for each person; yours is %s: cancel it first: vault delete pim/requests/%s",
 			role.MaxActive, open[0].ID, open[0].ID).With("request_id", string(open[0].ID))

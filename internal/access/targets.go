@@ -241,6 +241,7 @@ func (a *Access) putTarget(ctx context.Context, by editor, dr *draftTarget, o Ed
 		if dr.touched {
 			s = &dr.secrets
 		}
+		dr.next.Editors = a.editors(dr.next.Editors, by, o)
 		if err := tx.Put(ctx, dr.next, s); err != nil {
 			return err
 		}

@@ -109,14 +109,23 @@ func (a *Access) archive(ctx context.Context, id domain.RequestID) error {
 	if !r.Finished() {
 		return nil
 	}
+	if due, owed := r.RotationDue(); owed {
+		return a.rotateAfterUse(ctx, *r, due)
+	}
 	return a.store.WithPerson(r.Requester.Person, func(person *store.PersonTx) error {
 		return a.store.WithRequest(id, func(tx *store.RequestTx) error {
 			cur, err := tx.Get(ctx)
 			if err != nil || cur == nil || !cur.Finished() {
 				return err
 			}
+			// What the feed has not yet goes there first: nobody looks at archived
+			// requests for news.
+			next, err := a.fed(ctx, *cur)
+			if err != nil {
+				return err
+			}
 			a.step("before archive")
-			if err := tx.Archive(ctx, *cur); err != nil {
+			if err := tx.Archive(ctx, next); err != nil {
 				return err
 			}
 			a.step("archived")

@@ -96,7 +96,7 @@ func (a *Access) tidyOne(ctx context.Context, s string, cfg domain.Config) (bool
 	}
 	// A lease of it may still be listed at the host until the window's end,
 	// and the host will ask to revoke that too.
-	if a.now().Sub(r.Times.Closed) < keep.Duration() || a.now().Before(r.WindowEnd.Add(time.Hour)) {
+	if r.OwesReview() || a.now().Sub(r.Times.Closed) < keep.Duration() || a.now().Before(r.WindowEnd.Add(time.Hour)) {
 		return false, nil
 	}
 	// The archived record goes last: cut off before it, the next run goes on.
@@ -149,5 +149,13 @@ func (a *Access) tidyRest(ctx context.Context, cfg domain.Config) (int, error) {
 		n++
 	}
 	proposals, err := a.tidyProposals(ctx)
-	return n + proposals, err
+	if err != nil {
+		return n, err
+	}
+	events, err := a.tidyEvents(ctx)
+	if err != nil {
+		return n, err
+	}
+	reviews, err := a.tidyCampaigns(ctx, cfg)
+	return n + proposals + events + reviews, err
 }

@@ -36,7 +36,9 @@ func (a *Access) view(ctx context.Context, r domain.Request, who actor) (Request
 		return v, err
 	}
 	if role != nil {
-		v.Need = role.Quorum()
+		if !r.BreaksGlass() {
+			v.Need = role.Quorum()
+		}
 		v.Revocation = a.revocationOf(ctx, *role, r.Target)
 		v.Params = maskParams(*role, r.Params)
 		if v.State == domain.Pending {

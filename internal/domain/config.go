@@ -20,6 +20,7 @@ type Config struct {
 	ReapInterval        Seconds  `json:"reap_interval"`
 	EndOnIneligible     bool     `json:"end_on_ineligible"`
 	EditSOD             bool     `json:"edit_sod,omitempty"` // security edits wait for another person
+	Events              []string `json:"events,omitempty"`   // kinds that are in the feed beside those that always are
 }
 
 // DefaultConfig is what a new mount starts with.
@@ -45,6 +46,7 @@ type Target struct {
 	Free         map[string]any `json:"free,omitempty"`     // fields that are no security fields: outside the revision
 	RotationID   string         `json:"rotation_id,omitempty"`
 	RotatedAt    time.Time      `json:"rotated_at,omitzero"`
+	Editors      []Editor       `json:"editors,omitempty"` // of the last 24 hours
 }
 
 // All is every field of the target's type, secrets aside.

@@ -39,6 +39,12 @@ func fullRole() Role {
 	r.Require = []Requirement{{Name: "ticket", When: "request.ticket != ''", Message: "name a ticket"}}
 	r.AllowedWindows = []Window{{Days: []string{"mon"}, From: "09:00", To: "17:00", Zone: "Europe/Vienna"}}
 	r.FreezeWindows = []Freeze{{From: at("0s"), Until: at("1h"), Reason: "change freeze"}}
+	r.BreakGlass = BreakGlass{
+		BreakGlassGroups: []string{"on-call"}, BreakGlassTTL: 1800, BreakGlassMax: 2, BreakGlassLimitPerson: 3,
+		BreakGlassLimitRole: 9, BreakGlassPeriod: 86400, BreakGlassRotate: true, ReviewDeadline: 3600,
+		ReviewerGroups: []string{"security"}, ReviewerEntities: []string{uuid(2)},
+	}
+	r.Editors = []Editor{{Person: "email:carol@example.com", Entity: uuid(3), At: t0}}
 	return r
 }
 
@@ -67,6 +73,13 @@ func fullRequest(t *testing.T) Request {
 	}
 	r.Decisions[0].Stage, r.Stage, r.Reconsider, r.ReviewOwed = 1, 1, at("2h"), "nobody answered in time"
 	r.Times.TargetConfirmed, r.Times.FirstRefused = at("71m"), at("71m30s")
+	bob := party("bob")
+	r.Glass = &Glass{Event: id(20), Heard: at("61m"), HeardBy: "siem", Rotate: RotationOwed, RotateDue: at("90m"), Tries: 1}
+	r.Review = &Review{
+		Why: "break-glass", Owed: at("60m"), Deadline: at("72h"), Groups: []string{"security"}, Entities: []string{uuid(2)},
+		Pins: map[string]string{"security": "id-of-security"}, Verdict: Justified, By: &bob, Comment: "fine", At: at("2h"),
+	}
+	r.Fed = 3
 	return must(t, r, Event{Kind: Killed, By: party("carol"), Reason: "incident"}, at("80m"))
 }
 

@@ -55,7 +55,7 @@ func (s Stage) lists() map[string][]Threshold {
 
 // FallbackTTL is the longest window that a stage may approve because nobody
 // answered.
-func (r Role) FallbackTTL() Seconds { return min(DefaultTTL, r.MaxTTL) }
+func (r Role) FallbackTTL() Seconds { return r.EmergencyTTL() }
 
 // Eligible looks for an entity among the eligible at a moment. A deny wins over
 // everything, and what has run out counts no more.
@@ -101,7 +101,7 @@ func (r Role) lasting(refs []string, now time.Time) []string {
 func (r Role) GroupRefs() []string {
 	approvers, _ := r.ApproverRefs()
 	out := append(slices.Clone(r.EligibleGroups), r.DenyGroups...)
-	return append(out, approvers...)
+	return slices.Concat(out, approvers, r.EmergencyGroups())
 }
 
 func (r Role) checkPolicy(p *problems) {

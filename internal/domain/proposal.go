@@ -177,7 +177,7 @@ func (p Proposal) Creates() bool {
 
 // learnt are the members of records that nobody writes.
 var learnt = map[string]bool{
-	"name": true, "incarnation": true, "pins": true, "selves": true, "rotation_id": true, "rotated_at": true,
+	"name": true, "incarnation": true, "pins": true, "editors": true, "selves": true, "rotation_id": true, "rotated_at": true,
 }
 
 // flat is a record's members in their JSON form, those of its type's fields

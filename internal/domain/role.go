@@ -98,6 +98,11 @@ type Role struct {
 	Fields map[string]any `json:"fields,omitempty"` // the provider's flat fields
 	Free   map[string]any `json:"free,omitempty"`   // those that are no security fields: outside the revision
 
+	BreakGlass // flat among the others
+
+	// Editors made security edits within 24 hours. They are outside the
+	// revision.
+	Editors []Editor `json:"editors,omitempty"`
 	// Pins holds the id that each group name was first matched to. It is
 	// learnt, not written, and outside the revision.
 	Pins map[string]string `json:"pins,omitempty"`
@@ -107,7 +112,7 @@ type Role struct {
 // same content is the same revision, a recreated role is another one. Free
 // text for people (description, owner, labels) is outside.
 func (r Role) Revision() string {
-	r.Description, r.Owner, r.Labels, r.Free, r.Pins = "", "", nil, nil, nil
+	r.Description, r.Owner, r.Labels, r.Free, r.Pins, r.Editors = "", "", nil, nil, nil, nil
 	return r.Incarnation + ":" + canonicalHash(r)
 }
 

@@ -53,6 +53,7 @@ func (r Role) Problems() []FieldProblem {
 	r.checkTexts(&p)
 	r.checkParams(&p)
 	r.checkPolicy(&p)
+	r.checkBreakGlass(&p)
 	if r.MinRevocation != "" && !r.MinRevocation.Valid() {
 		p.add("min_revocation", "must be immediate, propagating or expiry_only")
 	}

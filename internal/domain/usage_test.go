@@ -21,12 +21,16 @@ func TestUsageSaysWhatWasUsed(t *testing.T) {
 		{"a grant nobody read leaves nothing", []Request{{State: Ended}}, Usage{}, 0},
 		{"one grant", []Request{used(nine)}, Usage{First: nine, Last: nine, Count: 1, Hours: 1 << 9}, 1},
 		{
-			"two grants in one hour of the day", []Request{used(nine), used(nine.Add(24 * time.Hour))},
-			Usage{First: nine, Last: nine.Add(24 * time.Hour), Count: 2, Hours: 1 << 9}, 1,
+			"two grants in one hour of the day",
+			[]Request{used(nine), used(nine.Add(24 * time.Hour))},
+			Usage{First: nine, Last: nine.Add(24 * time.Hour), Count: 2, Hours: 1 << 9},
+			1,
 		},
 		{
-			"closed in another order than used", []Request{used(nine.Add(3 * time.Hour)), used(nine)},
-			Usage{First: nine, Last: nine.Add(3 * time.Hour), Count: 2, Hours: 1<<9 | 1<<12}, 2,
+			"closed in another order than used",
+			[]Request{used(nine.Add(3 * time.Hour)), used(nine)},
+			Usage{First: nine, Last: nine.Add(3 * time.Hour), Count: 2, Hours: 1<<9 | 1<<12},
+			2,
 		},
 		{"a denial", []Request{denied}, Usage{Denials: 1, Denied: nine}, 0},
 	}

@@ -59,6 +59,8 @@ const (
 	CodeProposed       Code = "edit_proposed"
 	CodeStale          Code = "proposal_stale"
 	CodeEpoch          Code = "epoch_unfinished"
+	CodeReviewOwed     Code = "review_owed"
+	CodeEditor         Code = "recent_editor"
 	CodeTarget         Code = "target_refused"
 	CodeUpstream       Code = "target_failed"
 	CodePolicy         Code = "policy_refused"
@@ -73,7 +75,8 @@ func Codes() []Code {
 		CodeWindowEnding, CodePreparing, CodeBusy, CodeAmbiguous, CodeNotEligible, CodeNotApprover,
 		CodeRequestDenied, CodeRevoked, CodeHeld, CodeLogin, CodeAlreadyDecided, CodeNotPending, CodeNotActive,
 		CodeDigest, CodeRoleChanged, CodeLimit, CodeRate, CodeLive, CodeInUse, CodePlace, CodeWeak, CodeProposed, CodeStale, CodeEpoch,
-		CodeTarget, CodeUpstream, CodePolicy, CodeHours, CodeInternal,
+		CodeTarget, CodeUpstream, CodePolicy, CodeHours,
+		CodeReviewOwed, CodeEditor, CodeInternal,
 	}
 }
 

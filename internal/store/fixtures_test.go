@@ -37,6 +37,10 @@ var kinds = map[string]struct {
 	"orphans":       {keyOrphans, func(ctx context.Context, st *Store) (any, error) { return st.Orphans(ctx) }},
 	"proposal":      {keyProposal(domain.EditRole, "a"), func(ctx context.Context, st *Store) (any, error) { return st.Proposal(ctx, domain.EditRole, "a") }},
 	"krl":           {prefixList + "a", func(ctx context.Context, st *Store) (any, error) { return st.List(ctx, "a") }},
+	"ev":            {prefixEvent + "a", func(ctx context.Context, st *Store) (any, error) { return st.Event(ctx, "a") }},
+	"consumer":      {prefixConsumer + "a", func(ctx context.Context, st *Store) (any, error) { return first(st.Consumers(ctx)) }},
+	"glass":         {prefixLedger + "a", func(ctx context.Context, st *Store) (any, error) { return first(st.Ledgers(ctx)) }},
+	"campaign":      {prefixCampaign + "a", func(ctx context.Context, st *Store) (any, error) { return st.Campaign(ctx, "a") }},
 	"claim": {keyClaim("t", "k"), func(ctx context.Context, st *Store) (any, error) {
 		var c domain.Claim
 		err := st.WithClaim("t", "k", func(tx *ClaimTx) (err error) { c, err = tx.Get(ctx); return err })
@@ -149,6 +153,8 @@ var after1 = map[string]bool{
 	"Config.EditSOD": true,
 	"Entry.By":       true, "Entry.Who": true, // the engine's own entries have neither
 	"PersonRecord.Usage": true,
+	"Role.BreakGlass":    true, "Role.Editors": true, "Target.Editors": true, "Config.Events": true,
+	"Request.Glass": true, "Request.Review": true, "Request.Fed": true,
 }
 
 // The hash chain of a history is part of the format.

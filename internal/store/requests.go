@@ -55,17 +55,29 @@ func (tx *RequestTx) Get(ctx context.Context) (*domain.Request, error) {
 // outline is a request without its history, which is most of a record.
 type outline struct {
 	domain.Request
-	History struct{} `json:"history"` // hides the other one from the decoder
+	// Hides the other one from the decoder: only what the entries tell of, so
+	// that the feed of events knows what it has not yet.
+	History struct {
+		Folded  int `json:"folded"`
+		Entries []struct {
+			What string `json:"what"`
+		} `json:"entries"`
+	} `json:"history"`
 }
 
-// Outline reads the request without its history, if it is not archived; nil =
+// Outline reads the request without the texts of its history, if it is not archived; nil =
 // none. What it returns must never be written.
 func (tx *RequestTx) Outline(ctx context.Context) (*domain.Request, error) {
 	o, err := get[outline](ctx, tx.st.s, keyRequest(tx.id))
 	if err != nil || o == nil {
 		return nil, err
 	}
-	return &o.Request, nil
+	r := o.Request
+	r.History.Folded = o.History.Folded
+	for _, e := range o.History.Entries {
+		r.History.Entries = append(r.History.Entries, domain.Entry{What: e.What})
+	}
+	return &r, nil
 }
 
 // Put writes the request. One that has outgrown a record first gives up old

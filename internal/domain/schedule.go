@@ -38,6 +38,10 @@ type Hours struct {
 	Why    string    // why it is closed
 }
 
+// horizon is how far ahead windows are looked at: two weeks and a day are
+// written out, so that every weekly window is among them.
+const horizon = 13 * 24 * time.Hour
+
 // weekdays in the order of time.Weekday.
 var weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 
@@ -49,6 +53,9 @@ func (r Role) HoursAt(now time.Time) Hours {
 	open, until := true, time.Time{}
 	if len(r.AllowedWindows) > 0 {
 		open, until = inWindows(r.AllowedWindows, now)
+		if open && until.Sub(now) > horizon {
+			until = time.Time{} // as far as was looked, it stays open
+		}
 	}
 	if !open {
 		return Hours{Change: r.opensAfter(until), Why: "outside the hours in which the role may be used"}
@@ -160,8 +167,7 @@ func wall(day time.Time, h, m int, zone *time.Location, last bool) time.Time {
 
 // gapEnd is when the clock goes on after the gap that is near t.
 func gapEnd(t time.Time, zone *time.Location) time.Time {
-	start, end := t.Add(-3 * time.Hour).In(zone).ZoneBounds()
-	_ = start
+	_, end := t.Add(-3 * time.Hour).In(zone).ZoneBounds()
 	if end.IsZero() || end.After(t.Add(3*time.Hour)) {
 		return t
 	}

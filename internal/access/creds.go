@@ -49,6 +49,11 @@ func (a *Access) Creds(ctx context.Context, c Caller, roleName string, ask Creds
 	if found.grant != nil {
 		return a.issue(ctx, who, role, *found.grant, ask)
 	}
+	if r, err := a.fileByRule(ctx, who, role, found, ask); err != nil {
+		return nil, err
+	} else if r != nil {
+		return a.issueFiled(ctx, who, role, *r, ask)
+	}
 	if found.request == nil && role.AutoRequest && ask.RequestID == "" && found.mayAsk(role, a.now()) {
 		r, _, err := a.file(ctx, who, role, ask.Ask, filing{byRead: true})
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/store"
 )
 
@@ -20,10 +21,40 @@ func (a *Access) issueFresh(ctx context.Context, who actor, role domain.Role, as
 	if err != nil {
 		return nil, err
 	}
-	if !usable(*r, a.now()) {
-		return nil, a.noGrant(role, finding{request: r})
+	return a.issueFiled(ctx, who, role, *r, ask)
+}
+
+// fileByRule files what a read asks for at a role whose condition approves it;
+// nil = the condition does not hold, the ask is not complete, something is open
+// already, or the last one was refused a short time ago.
+func (a *Access) fileByRule(ctx context.Context, who actor, role domain.Role, f finding, ask CredsAsk) (*domain.Request, error) {
+	if role.AutoApproveWhen == "" || ask.RequestID != "" || f.request != nil {
+		return nil, nil //nolint:nilnil // nothing filed is an ordinary answer
 	}
-	ans, err := a.issueNew(ctx, who, role, *r, ask)
+	if f.last != nil && a.now().Sub(f.last.At) < f.cool && (f.last.Closed == domain.Denied || f.last.Closed == domain.Revoked) {
+		return nil, nil //nolint:nilnil // as above
+	}
+	var p fault.Problems
+	trial := ask.Ask
+	if checkAsk(&p, role, &trial, a.now()); p.Err() != nil {
+		return nil, nil //nolint:nilnil // as above
+	}
+	if err := a.ready(ctx, role.Target); err != nil {
+		return nil, err
+	}
+	if err := a.paced(ctx, who); err != nil {
+		return nil, err
+	}
+	r, _, err := a.file(ctx, who, role, ask.Ask, filing{fresh: true, auto: true})
+	return r, err
+}
+
+// issueFiled issues under a request that was filed for this read.
+func (a *Access) issueFiled(ctx context.Context, who actor, role domain.Role, r domain.Request, ask CredsAsk) (*Answer, error) {
+	if !usable(r, a.now()) {
+		return nil, a.noGrant(role, finding{request: &r})
+	}
+	ans, err := a.issueNew(ctx, who, role, r, ask)
 	if err != nil && !a.keeps(r.ID) {
 		a.giveUp(ctx, r.ID, who)
 	}

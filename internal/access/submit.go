@@ -39,6 +39,7 @@ func (a *Access) Submit(ctx context.Context, c Caller, roleName string, ask Ask)
 type filing struct {
 	byRead bool // a read of creds files it (auto_request)
 	fresh  bool // never join an open one (auto-approved reads)
+	auto   bool // only if the role approves it by itself; else nothing is filed
 }
 
 // file writes a new request, or returns the same ask that is open.
@@ -52,7 +53,7 @@ func (a *Access) file(ctx context.Context, who actor, role domain.Role, ask Ask,
 		return nil, false, err
 	}
 	o, err := a.admitted(ctx, who, role, r)
-	if err != nil {
+	if err != nil || how.auto && !o.Met {
 		return nil, false, err
 	}
 	if err := a.free(ctx, scopeOf(r)); err != nil {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"math/big"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/azure/fakeazure"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
 )
@@ -51,6 +53,12 @@ var host *harness.Host
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	// These tests wait for pauses between tries far more than they compute.
+	// -parallel on the command line is read later and wins.
+	if err := flag.Set("test.parallel", "24"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	code := m.Run()
 	if host == nil {
 		return code
@@ -125,6 +133,7 @@ func newCloud(t *testing.T) *cloud {
 	c.robot, _ = c.home.Standing(robotClient, "rob~somebody-elses")
 	c.home.Groups[admins] = map[string]time.Time{}
 	c.manager = c.AddManager(c.home, subscription)
+	c.manager.Settle, c.manager.Floor = time.Second, 4*time.Second
 	c.manager.Define(contributor, "*")
 	c.manager.Define(reader, "*/read")
 	c.manager.Define(userAdmin, "Microsoft.Authorization/*")
@@ -220,9 +229,14 @@ func (c *cloud) kinds() map[string]args {
 		"member":    {"azure_roles": own, "azure_groups": admins},
 		"password":  {"application_object_id": c.robot.ID},
 		"own-role":  {"principal_source": "metadata:oid", "azure_roles": own},
+		"own-timed": {"principal_source": "metadata:oid", "azure_roles": own, "schedule": true},
 		"own-group": {"principal_source": "metadata:oid", "azure_groups": admins},
 		"purged":    {"azure_roles": own, "permanently_delete": true},
 	}
+}
+
+func kindNames() []string {
+	return contract.SortedKeys((&cloud{robot: &fakeazure.App{}}).kinds())
 }
 
 func class(kind string) string {

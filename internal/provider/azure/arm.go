@@ -17,6 +17,8 @@ import (
 type armClient struct {
 	assignments *armauthorization.RoleAssignmentsClient
 	definitions *armauthorization.RoleDefinitionsClient
+	requests    *armauthorization.RoleAssignmentScheduleRequestsClient
+	schedules   *armauthorization.RoleAssignmentSchedulesClient
 }
 
 func newARM(c targetConfig, cred azcore.TokenCredential, options policy.ClientOptions) (*armClient, error) {
@@ -30,7 +32,15 @@ func newARM(c targetConfig, cred azcore.TokenCredential, options policy.ClientOp
 	if err != nil {
 		return nil, err
 	}
-	return &armClient{assignments: assignments, definitions: definitions}, nil
+	requests, err := armauthorization.NewRoleAssignmentScheduleRequestsClient(cred, o)
+	if err != nil {
+		return nil, err
+	}
+	schedules, err := armauthorization.NewRoleAssignmentSchedulesClient(cred, o)
+	if err != nil {
+		return nil, err
+	}
+	return &armClient{assignments: assignments, definitions: definitions, requests: requests, schedules: schedules}, nil
 }
 
 // assignment is one role assignment that a credential has.

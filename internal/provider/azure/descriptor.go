@@ -78,6 +78,9 @@ func limits(role contract.Values) contract.Limits {
 	if slow(normalize(role).String("credential_type")) {
 		return contract.Limits{IssueTimeout: slowTimeout, Slow: true}
 	}
+	if role.Bool("schedule") {
+		return contract.Limits{MinTTL: minSchedule, IssueTimeout: slowTimeout, Slow: true}
+	}
 	return contract.Limits{IssueTimeout: issueTimeout}
 }
 
@@ -105,6 +108,10 @@ func revocation(role contract.Values) domain.Revocation {
 		return domain.Worst(assignments, offline)
 	case kindMember:
 		return groups
+	case kindAssignment:
+		if role.Bool("schedule") {
+			assignments.Seconds += int(shortestSchedule / time.Second)
+		}
 	}
 	return assignments
 }

@@ -182,7 +182,7 @@ func byCode(code string) string {
 		return "the application has as many passwords as fit into it"
 	case "RoleDefinitionDoesNotExist":
 		return "Azure knows no such role definition there"
-	case "PrincipalNotFound":
+	case "PrincipalNotFound", "SubjectNotFound":
 		return "Azure does not know the account that the role is for"
 	case "AADSTS700016", "AADSTS7000229":
 		return "the tenant does not know the engine's application"
@@ -190,6 +190,12 @@ func byCode(code string) string {
 		return "the tenant does not accept the engine's secret or certificate: it is wrong or has expired"
 	case "AADSTS90002", "AADSTS900023":
 		return "there is no such tenant"
+	case "ActiveDurationTooShort":
+		return "Azure assigns and ends no role within five minutes"
+	case "RoleAssignmentRequestPolicyValidationFailed":
+		return "the PIM settings of the role at Azure do not allow this assignment: it is longer than they allow, or they ask for something besides"
+	case "PendingRoleAssignmentRequest":
+		return "Azure is still at work on another request for the same role and account"
 	case "AadPremiumLicenseRequired", "RoleAssignmentScheduleRequestsNotSupported":
 		return "the tenant has no licence for time-bound role assignments"
 	case "SubscriptionNotFound":

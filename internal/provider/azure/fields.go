@@ -68,6 +68,11 @@ func roleFields() []contract.Field {
 			Description: "Purge the deleted application and its principal instead of leaving them in the directory's bin for 30 days. For service_principal.",
 		},
 		{
+			Name: "schedule", Type: contract.TypeBool,
+			Description: "Have Azure itself end the assignment with the window (role assignment schedule requests of PIM for Azure resources, which " +
+				"need a licence). Windows of six minutes at least; Azure takes no removal in the first five. For role_assignment.",
+		},
+		{
 			Name: "principal_source", Type: contract.TypeString,
 			Description: "Where the requester's own object id is: alias:<mount accessor> or metadata:<key>. Whoever administers identity at the " +
 				"host can then choose whom to elevate.",

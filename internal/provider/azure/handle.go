@@ -40,8 +40,12 @@ type names struct {
 	Principal string `json:"m,omitempty"`
 	Key       string `json:"y,omitempty"` // id of the password, once known
 	Purge     bool   `json:"p,omitempty"`
-	// Given says that a membership was about to be made by us; Foreign that it
-	// was there before and is not ours.
+	// Timed says that Azure itself ends the role assignment: the name in Roles
+	// is that of the request for it.
+	Timed bool `json:"h,omitempty"`
+	// Given says that a membership was about to be made by us, or that a
+	// request for a timed assignment was taken; Foreign that a membership was there before
+	// and is not ours.
 	Given   bool   `json:"v,omitempty"`
 	Foreign bool   `json:"f,omitempty"`
 	Stage   string `json:"s,omitempty"` // of a remainder
@@ -92,6 +96,10 @@ func (p *Provider) planned(in contract.Input) (r role, n names, shared string, e
 		n.Principal = in.Principal
 		seed = in.Principal
 		shared = guid(kindAssignment, in.Principal, r.grants[0].role, strings.ToLower(r.grants[0].scope))
+		if n.Timed = r.timed; r.timed { // a request's name cannot be used again
+			seed = string(in.Credential)
+			shared = timedKey(in.Principal, r.grants[0].role, r.grants[0].scope)
+		}
 	case kindMember:
 		n.Principal = in.Principal
 		shared = guid(kindMember, in.Principal, r.groups[0])
@@ -102,6 +110,11 @@ func (p *Provider) planned(in contract.Input) (r role, n names, shared string, e
 		})
 	}
 	return r, n, shared, nil
+}
+
+// timedKey is the shared key of an account's timed assignment.
+func timedKey(who, role, scope string) string {
+	return guid("timed "+kindAssignment, who, role, strings.ToLower(scope))
 }
 
 func with(h domain.Handle, n names) (domain.Handle, error) {

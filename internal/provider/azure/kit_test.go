@@ -204,6 +204,9 @@ func (k *kit) exists(t testing.TB, h domain.Handle) []providertest.Object {
 			})
 		}
 	}
+	if n.Timed && k.manager.Gives(n.Principal) > 0 {
+		return append(out, providertest.Object{What: "timed assignment of " + n.Principal, Usable: true, Until: time.Unix(n.End, 0)})
+	}
 	for _, a := range n.Roles {
 		if k.manager.Assignments[a.Name] != nil {
 			out = append(out, providertest.Object{What: "assignment " + a.Name, Usable: n.Kind == kindAssignment})

@@ -47,6 +47,9 @@ func (p *Provider) List(ctx context.Context, yield func(contract.Found) error) e
 
 func (p *Provider) found(id domain.CredentialID, req domain.RequestID, shared string, n names, what string) (contract.Found, error) {
 	n.End = domain.TimeOf(string(id)).Unix()
+	if n.Timed {
+		n.End = p.env.Clock.Now().Add(maxTimed).Unix() // until it is not listed any more
+	}
 	h, err := with(domain.Handle{
 		Provider: Type, V: version, Target: p.target.Name, Place: p.target.Place, Credential: id, Shared: shared,
 	}, n)
@@ -73,6 +76,9 @@ func (p *Provider) ourAssignments(ctx context.Context) (foundRoles, error) {
 			seen[*ra.Name] = true
 			return p.sort(ra, out)
 		})
+		if err == nil {
+			err = p.ourTimed(ctx, scope, out)
+		}
 		if err != nil {
 			return out, err
 		}

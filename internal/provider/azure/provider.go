@@ -25,6 +25,8 @@ type Provider struct {
 	manager    *graphClient // Azure Resource Manager, for what armauthorization has no call for
 	arm        *armClient
 	fresh      *freshSecrets
+	joined     *joinedKeys
+	extending  chan struct{} // holds who changes the end of a timed assignment
 }
 
 var (
@@ -53,6 +55,7 @@ func open(w surroundings, env contract.Env, t contract.Target) (*Provider, error
 	}
 	return &Provider{
 		env: env, target: t, config: config, pace: w.pace, way: way, credential: credential, arm: arm, fresh: newFreshSecrets(),
+		joined: newJoinedKeys(), extending: make(chan struct{}, 1),
 		graph:   newGraph(credential, options, config.graphScope(), config.endpoints[svcGraph]+graphVersion),
 		manager: newGraph(credential, options, config.armScope(), config.endpoints[svcARM]),
 	}, nil
@@ -127,6 +130,9 @@ func (p *Provider) Issue(
 	}
 	switch j.role.kind {
 	case kindAssignment:
+		if j.names.Timed {
+			return p.issueTimed(ctx, j)
+		}
 		return p.issueAssignment(ctx, j)
 	case kindMember:
 		return p.issueMember(ctx, j)
@@ -148,6 +154,9 @@ func (p *Provider) Revoke(ctx context.Context, h domain.Handle) (contract.Ended,
 	p.fresh.drop(h.Credential)
 	switch n.Kind {
 	case kindAssignment:
+		if n.Timed {
+			return p.revokeTimed(ctx, h, n)
+		}
 		return p.revokeAssignment(ctx, h, n)
 	case kindMember:
 		return p.revokeMember(ctx, h, n)

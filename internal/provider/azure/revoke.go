@@ -207,6 +207,7 @@ var errInDoubt = errors.New("a membership that nobody noted")
 // revokeMember ends a membership that is ours.
 func (p *Provider) revokeMember(ctx context.Context, h domain.Handle, n names) (contract.Ended, error) {
 	const op = "remove from group"
+	p.joined.drop(h.Shared)
 	group, who := n.Group[0], n.Principal
 	switch {
 	case n.Foreign:

@@ -64,6 +64,7 @@ type role struct {
 	groups    []string
 	object    string // of an existing application
 	purge     bool
+	timed     bool   // Azure itself ends the assignment
 	accessor  string // where the requester's object id is: one of accessor and key is set
 	key       string
 	principal string // type of the requester's account
@@ -76,6 +77,7 @@ func belongs() map[string][]string {
 		"azure_groups":          {kindPrincipal, kindMember},
 		"application_object_id": {kindPassword},
 		"permanently_delete":    {kindPrincipal},
+		"schedule":              {kindAssignment},
 		"principal_source":      {kindAssignment, kindMember},
 		"principal_type":        {kindAssignment, kindMember},
 	}
@@ -100,7 +102,7 @@ func (c targetConfig) readRole(fields contract.Values) (role, contract.Report) {
 	v := normalize(fields)
 	r := role{
 		kind: v.String("credential_type"), groups: v.Strings("azure_groups"), object: v.String("application_object_id"),
-		purge: v.Bool("permanently_delete"), principal: v.String("principal_type"),
+		purge: v.Bool("permanently_delete"), timed: v.Bool("schedule"), principal: v.String("principal_type"),
 	}
 	if r.kind == "" {
 		report.Addf("credential_type", "is required: nothing else says what to issue")

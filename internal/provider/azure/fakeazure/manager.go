@@ -30,6 +30,8 @@ type Manager struct {
 	Schedules map[string]*Schedule        // by name
 	// Settle is how long a request takes until it is provisioned.
 	Settle time.Duration
+	// Floor is how long after its beginning a schedule cannot be removed.
+	Floor time.Duration
 	// Unlicensed refuses requests as a tenant without the licence does.
 	Unlicensed bool
 	// Outcome, if not "", is what becomes of the requests that are made.
@@ -55,7 +57,7 @@ type Assignment struct {
 func (c *Cloud) AddManager(t *Tenant, subscriptions ...string) *Manager {
 	m := &Manager{
 		cloud: c, tenant: t, Subscriptions: subscriptions, Assignments: map[string]*Assignment{}, actions: map[string][]string{},
-		Requests: map[string]*ScheduleRequest{}, Schedules: map[string]*Schedule{},
+		Requests: map[string]*ScheduleRequest{}, Schedules: map[string]*Schedule{}, Floor: shortest,
 	}
 	m.servers = map[string]interface {
 		Do(*http.Request) (*http.Response, error)

@@ -13,8 +13,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/authorization/armauthorization/v2"
 )
 
-// shortest is the shortest time that a schedule can be active for, and until
-// it can be removed.
+// shortest is the shortest time that a schedule can be active for.
 const shortest = 5 * time.Minute
 
 // ScheduleRequest is one request for a role assignment with an end, for
@@ -84,10 +83,11 @@ func (m *Manager) apply(r *ScheduleRequest) (code string) {
 		return "RoleDefinitionDoesNotExist"
 	}
 	now, has := m.cloud.clk.Now(), m.schedule(r.Scope, who, role)
-	switch kind := *r.Props.RequestType; {
-	case kind == armauthorization.RequestTypeAdminAssign:
+	kind := *r.Props.RequestType
+	if kind == armauthorization.RequestTypeAdminAssign {
 		return m.assign(r, has)
-	case kind == armauthorization.RequestTypeAdminUpdate:
+	}
+	if kind == armauthorization.RequestTypeAdminUpdate {
 		end, code := r.end(now)
 		switch {
 		case code != "":
@@ -97,19 +97,19 @@ func (m *Manager) apply(r *ScheduleRequest) (code string) {
 		}
 		has.End, has.Request = end, r.Name
 		return ""
-	case kind == armauthorization.RequestTypeAdminRemove:
-		switch {
-		case has == nil:
-			return "RoleAssignmentDoesNotExist"
-		case !has.live(now):
-			return "PendingRoleAssignmentRequest"
-		case now.Before(has.Start.Add(shortest)):
-			return "ActiveDurationTooShort"
-		}
-		has.End = now
-		return ""
 	}
-	return "RoleAssignmentRequestInvalid"
+	switch {
+	case kind != armauthorization.RequestTypeAdminRemove:
+		return "RoleAssignmentRequestInvalid"
+	case has == nil:
+		return "RoleAssignmentDoesNotExist"
+	case !has.live(now):
+		return "PendingRoleAssignmentRequest"
+	case now.Before(has.Start.Add(m.Floor)):
+		return "ActiveDurationTooShort"
+	}
+	has.End = now
+	return ""
 }
 
 func (m *Manager) assign(r *ScheduleRequest, has *Schedule) (code string) {
@@ -259,6 +259,17 @@ func (m *Manager) listSchedules(
 		}
 		if near(s.Scope, "/"+scope, filter) && m.cloud.visible(s.Made) && m.cloud.clk.Now().Before(s.End.Add(m.cloud.Lag)) {
 			rows = append(rows, new(s.shown(m.cloud.clk.Now())))
+		}
+	}
+	for _, a := range m.Assignments { // each is a schedule without an end
+		if near(a.Scope, "/"+scope, filter) && m.cloud.visible(a.Born) {
+			rows = append(rows, &armauthorization.RoleAssignmentSchedule{
+				Name: new(a.Name), Properties: &armauthorization.RoleAssignmentScheduleProperties{
+					PrincipalID: a.Props.PrincipalID, RoleDefinitionID: a.Props.RoleDefinitionID, Scope: new(a.Scope),
+					MemberType: new(armauthorization.MemberTypeDirect), StartDateTime: new(a.Born),
+					Status: new(armauthorization.StatusProvisioned), AssignmentType: new(armauthorization.AssignmentTypeAssigned),
+				},
+			})
 		}
 	}
 	slices.SortFunc(rows, func(a, b *armauthorization.RoleAssignmentSchedule) int { return strings.Compare(*a.Name, *b.Name) })

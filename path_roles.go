@@ -67,6 +67,7 @@ func roleFields() []roleField {
 	return slices.Concat(
 		coreFields(),
 		policyFields(),
+		stepUpFields(),
 	)
 }
 

@@ -161,6 +161,8 @@ func errorFields() []field {
 		{name: "target_code", typ: contract.TypeString, desc: "The target's own code for what it refused."},
 		{name: "hold_id", typ: contract.TypeString, desc: "The hold that stands in the way."},
 		{name: "live_credentials", typ: contract.TypeInt, desc: "Live credentials that stand in the way."},
+		{name: "max_login_age", typ: contract.TypeInt, desc: "How old the login of the calling token may be, in seconds."},
+		{name: "required_login", typ: contract.TypeString, desc: "Accessor of the auth mount to log in at."},
 		{name: "next", typ: contract.TypeString, command: true, desc: "The command that helps."},
 	}
 }

@@ -233,7 +233,7 @@ func pageAnswer(p access.Page) *answer {
 }
 
 func caller(c *call) access.Caller {
-	return access.Caller{EntityID: c.Request.EntityID, CallID: c.Request.ID}
+	return access.Caller{EntityID: c.Request.EntityID, CallID: c.Request.ID, Accessor: c.Request.ClientTokenAccessor}
 }
 
 // asked are the statuses of paths with a rule of their own besides ACL.

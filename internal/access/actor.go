@@ -13,6 +13,7 @@ import (
 type Caller struct {
 	EntityID string
 	CallID   string // the host's id of this call; the same when the host itself sends again
+	Accessor string // of the calling token; "" = it has none. Never stored or logged
 }
 
 // actor is a caller as the host knows them at this moment.
@@ -21,6 +22,7 @@ type actor struct {
 	person  domain.Person
 	machine bool
 	call    string
+	token   *callingToken // shared by all copies
 }
 
 func (w actor) party() domain.Party {
@@ -75,7 +77,10 @@ func (a *Access) actor(ctx context.Context, c Caller) (actor, error) {
 		return actor{}, fault.New(fault.Denied, fault.CodeLogin,
 			"access denied: the identity of this token lacks the metadata that names the person", nil)
 	}
-	return actor{Entity: *e, person: p, machine: domain.IsMachine(*e, cfg.HumanMounts), call: c.CallID}, nil
+	return actor{
+		Entity: *e, person: p, machine: domain.IsMachine(*e, cfg.HumanMounts), call: c.CallID,
+		token: &callingToken{accessor: c.Accessor, entity: e.ID},
+	}, nil
 }
 
 // standing reads what is true now of the authors of decisions, in parallel and

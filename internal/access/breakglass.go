@@ -21,6 +21,9 @@ func (a *Access) BreakGlass(ctx context.Context, c Caller, roleName string, ask 
 	if err != nil {
 		return Submitted{}, err
 	}
+	if err := a.stepUp(ctx, who, role); err != nil {
+		return Submitted{}, err
+	}
 	target, err := a.store.Target(ctx, role.Target)
 	if err != nil {
 		return Submitted{}, err

@@ -36,6 +36,9 @@ func (a *Access) Creds(ctx context.Context, c Caller, roleName string, ask Creds
 	if err != nil {
 		return nil, err
 	}
+	if err := a.stepUp(ctx, who, role); err != nil {
+		return nil, err
+	}
 	if err := checkRead(role, &ask); err != nil {
 		return nil, err
 	}

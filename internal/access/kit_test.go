@@ -144,7 +144,8 @@ type mount struct {
 	blind    bool // the next process cannot read requests at first
 	dangling bool // entries that name nothing are in order for now
 	list     *contract.RevocationList
-	bulk     *inBulk // the target ends many at once; nil = it does not
+	more     []contract.Descriptor // further types of targets
+	bulk     *inBulk               // the target ends many at once; nil = it does not
 }
 
 // bare is a mount on which nothing has been written yet.
@@ -176,7 +177,7 @@ func (m *mount) boot() {
 	descriptor.List = m.list
 	a, err := access.New(access.Options{
 		Store: store.New(m.s), Directory: m.people, Host: m.host, Log: m.log, Mount: "mount-uuid", Step: m.step,
-		Descriptors: []contract.Descriptor{descriptor},
+		Descriptors: append([]contract.Descriptor{descriptor}, m.more...),
 		Env:         contract.Env{Clock: m.clk, Log: m.log, AllowLocal: true},
 	})
 	m.must(err)

@@ -238,6 +238,9 @@ func (a *Access) checkRole(ctx context.Context, r domain.Role) (contract.Report,
 	if err := a.checkOwner(ctx, &p, r); err != nil {
 		return contract.Report{}, err
 	}
+	if err := a.checkTokenTarget(ctx, &p, r); err != nil {
+		return contract.Report{}, err
+	}
 	var report contract.Report
 	if !domain.ValidName(r.Target) {
 		return report, p.Err() // said above; there is nothing that could be read

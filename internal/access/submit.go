@@ -27,6 +27,9 @@ func (a *Access) Submit(ctx context.Context, c Caller, roleName string, ask Ask)
 	if err != nil {
 		return Submitted{}, err
 	}
+	if err := a.stepUp(ctx, who, role); err != nil {
+		return Submitted{}, err
+	}
 	r, existing, err := a.file(ctx, who, role, ask, filing{})
 	if err != nil {
 		return Submitted{}, err

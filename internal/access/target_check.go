@@ -75,5 +75,9 @@ func (a *Access) specsOf(ctx context.Context, target string, d contract.Descript
 			out = append(out, contract.Spec{Role: n, Fields: fieldsOf(d, role.All()), Params: contract.SortedKeys(role.Params)})
 		}
 	}
-	return out, nil
+	lookUps, err := a.lookUpsOf(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	return withLookUps(out, lookUps), nil
 }

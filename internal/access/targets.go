@@ -273,7 +273,7 @@ func (a *Access) DeleteTarget(ctx context.Context, c Caller, name string, o Edit
 			return fault.Newf(fault.Conflict, fault.CodeLive,
 				"%d credential(s) of this target are not gone yet: revoke them first", rest).With("live_credentials", rest)
 		}
-		users, err := a.rolesOf(ctx, name)
+		users, err := a.usersOf(ctx, name)
 		if err != nil {
 			return err
 		}
@@ -299,8 +299,12 @@ func (a *Access) DeleteTarget(ctx context.Context, c Caller, name string, o Edit
 	})
 }
 
-// rolesOf names the roles that use a target.
+// rolesOf names the roles that get their credentials at a target.
 func (a *Access) rolesOf(ctx context.Context, target string) ([]string, error) {
+	return a.rolesWhere(ctx, func(r domain.Role) bool { return r.Target == target })
+}
+
+func (a *Access) rolesWhere(ctx context.Context, is func(domain.Role) bool) ([]string, error) {
 	names, err := a.store.Roles(ctx, "", 0)
 	if err != nil {
 		return nil, err
@@ -311,7 +315,7 @@ func (a *Access) rolesOf(ctx context.Context, target string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if role != nil && role.Target == target {
+		if role != nil && is(*role) {
 			out = append(out, n)
 		}
 	}

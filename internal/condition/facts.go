@@ -95,10 +95,21 @@ func RoleOf(r domain.Role) RoleFacts {
 	return RoleFacts{Name: r.Name, Owner: r.Owner, Target: r.Target, Labels: r.Labels}
 }
 
+// HistoryOf gives the facts of what is kept of a person's use of a role.
+func HistoryOf(u domain.Usage) *HistoryFacts {
+	out := &HistoryFacts{LastUsed: u.Last, Count: u.Count, Denials: u.Denials, Hours: make([]int, 0, u.DistinctHours())}
+	for hour := range 24 {
+		if u.Hours&(1<<hour) != 0 {
+			out.Hours = append(out.Hours, hour)
+		}
+	}
+	return out
+}
+
 // HistoryFacts are one person's recent use of one role.
 type HistoryFacts struct {
 	LastUsed time.Time // zero = never
-	Count    int       // requests that became active
+	Count    int       // grants that were used
 	Denials  int
 	Hours    []int // distinct hours of day, UTC, 0 to 23, in which it was used
 }

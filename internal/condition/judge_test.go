@@ -159,6 +159,9 @@ func TestFactsAreReadOnlyWhenAskedAbout(t *testing.T) {
 		if set.UsesToken() != row.token || set.UsesHistory() != row.history {
 			t.Errorf("%v: token %v, history %v", row.exprs, set.UsesToken(), set.UsesHistory())
 		}
+		if of := set.OfToken(row.exprs[len(row.exprs)-1]); of != row.token || set.OfToken("true") {
+			t.Errorf("%v: of the token: %v", row.exprs, of)
+		}
 	}
 }
 
@@ -187,6 +190,10 @@ func TestFactsOfRecords(t *testing.T) {
 	})
 	if asked.Kind != domain.KindNormal || asked.TTL != time.Minute || asked.Start != noon() || asked.RequestedAt != noon() || asked.Ticket != "t" {
 		t.Errorf("request: %+v", asked)
+	}
+	used := HistoryOf(domain.Usage{Last: noon(), Count: 3, Denials: 1, Hours: 1<<0 | 1<<12 | 1<<23})
+	if used.LastUsed != noon() || used.Count != 3 || used.Denials != 1 || !slices.Equal(used.Hours, []int{0, 12, 23}) {
+		t.Errorf("history: %+v", used)
 	}
 	role := RoleOf(domain.Role{Name: "r", Owner: "bob", Target: "prod", Labels: map[string]string{"a": "b"}})
 	if role.Name != "r" || role.Owner != "bob" || role.Target != "prod" || role.Labels["a"] != "b" {

@@ -3,6 +3,7 @@ package condition
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"cel.dev/cel-go/cel"
@@ -20,47 +21,56 @@ var ErrFailed = errors.New("the condition cannot be judged")
 type Set struct {
 	programs map[string]cel.Program
 	broken   map[string]error
-	uses     map[string]bool
+	uses     map[string]bool // variables of all
+	ofToken  map[string]bool // expressions
 }
 
 // Compile compiles the conditions of one role. One that does not compile is
 // part of the set and cannot be judged; Check says what is wrong with it.
 func (e *Engine) Compile(exprs []string, site Site) *Set {
-	s := &Set{programs: map[string]cel.Program{}, broken: map[string]error{}, uses: map[string]bool{}}
+	s := &Set{programs: map[string]cel.Program{}, broken: map[string]error{}, uses: map[string]bool{}, ofToken: map[string]bool{}}
 	for _, expr := range exprs {
 		if s.programs[expr] != nil || s.broken[expr] != nil {
 			continue
 		}
-		program, err := e.program(expr, site, s.uses)
+		program, uses, err := e.program(expr, site)
 		if err != nil {
 			s.broken[expr] = err
 			continue
 		}
 		s.programs[expr] = program
+		s.ofToken[expr] = uses["token"]
+		maps.Copy(s.uses, uses)
 	}
 	return s
 }
 
-func (e *Engine) program(expr string, site Site, uses map[string]bool) (cel.Program, error) {
+// program plans an expression, and says which variables it mentions.
+func (e *Engine) program(expr string, site Site) (cel.Program, map[string]bool, error) {
 	checked, problems := e.compile(expr, site)
 	if len(problems) > 0 {
-		return nil, fmt.Errorf("%w: %s", ErrFailed, strings.Join(problems, "; "))
+		return nil, nil, fmt.Errorf("%w: %s", ErrFailed, strings.Join(problems, "; "))
 	}
 	program, err := e.env.Program(checked, cel.CostLimit(MaxCost), cel.MemoryLimit(maxValue), cel.EvalOptions(cel.OptOptimize))
 	if err != nil {
-		return nil, fmt.Errorf("%w: it cannot be planned", ErrFailed)
+		return nil, nil, fmt.Errorf("%w: it cannot be planned", ErrFailed)
 	}
+	uses := map[string]bool{}
 	ast.PreOrderVisit(checked.NativeRep().Expr(), ast.NewExprVisitor(func(x ast.Expr) {
 		if x.Kind() == ast.IdentKind {
 			uses[x.AsIdent()] = true
 		}
 	}))
-	return program, nil
+	return program, uses, nil
 }
 
 // UsesToken tells whether any condition of the set asks about the calling
 // token, so that the caller looks it up only then.
 func (s *Set) UsesToken() bool { return s.uses["token"] }
+
+// OfToken tells whether one condition asks about the calling token. The token is
+// known while its holder calls, and not while somebody else looks or decides.
+func (s *Set) OfToken(expr string) bool { return s.ofToken[expr] }
 
 // UsesHistory tells whether any condition of the set asks about the
 // requester's recent use of the role.

@@ -45,6 +45,7 @@ func fullRole() Role {
 		ReviewerGroups: []string{"security"}, ReviewerEntities: []string{uuid(2)},
 	}
 	r.Editors = []Editor{{Person: "email:carol@example.com", Entity: uuid(3), At: t0}}
+	r.TokenTarget, r.MaxLoginAge, r.RequiredLogin = "local", 900, "auth_oidc_1"
 	return r
 }
 

@@ -95,6 +95,10 @@ type Role struct {
 	MinRevocation        Class            `json:"min_revocation,omitempty"`
 	Composite            bool             `json:"composite,omitempty"`
 
+	TokenTarget   string  `json:"token_target,omitempty"`   // target of type host that looks calling tokens up
+	MaxLoginAge   Seconds `json:"max_login_age,omitempty"`  // of the calling token; 0 = any
+	RequiredLogin string  `json:"required_login,omitempty"` // accessor of an auth mount
+
 	Fields map[string]any `json:"fields,omitempty"` // the provider's flat fields
 	Free   map[string]any `json:"free,omitempty"`   // those that are no security fields: outside the revision
 

@@ -54,6 +54,7 @@ func (r Role) Problems() []FieldProblem {
 	r.checkParams(&p)
 	r.checkPolicy(&p)
 	r.checkBreakGlass(&p)
+	r.checkStepUp(&p)
 	if r.MinRevocation != "" && !r.MinRevocation.Valid() {
 		p.add("min_revocation", "must be immediate, propagating or expiry_only")
 	}

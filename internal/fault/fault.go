@@ -45,6 +45,7 @@ const (
 	CodeRevoked        Code = "request_revoked"
 	CodeHeld           Code = "held"
 	CodeLogin          Code = "log_in_again"
+	CodeFreshLogin     Code = "fresh_login_needed"
 	CodeAlreadyDecided Code = "already_decided"
 	CodeNotPending     Code = "not_pending"
 	CodeNotActive      Code = "not_active"
@@ -73,7 +74,7 @@ func Codes() []Code {
 	return []Code{
 		CodeInvalid, CodePending, CodeScheduled, CodeNoGrant, CodeEnded, CodeExpired, CodeCancelled, CodeVoid,
 		CodeWindowEnding, CodePreparing, CodeBusy, CodeAmbiguous, CodeNotEligible, CodeNotApprover,
-		CodeRequestDenied, CodeRevoked, CodeHeld, CodeLogin, CodeAlreadyDecided, CodeNotPending, CodeNotActive,
+		CodeRequestDenied, CodeRevoked, CodeHeld, CodeLogin, CodeFreshLogin, CodeAlreadyDecided, CodeNotPending, CodeNotActive,
 		CodeDigest, CodeRoleChanged, CodeLimit, CodeRate, CodeLive, CodeInUse, CodePlace, CodeWeak, CodeProposed, CodeStale, CodeEpoch,
 		CodeTarget, CodeUpstream, CodePolicy, CodeHours,
 		CodeReviewOwed, CodeEditor, CodeInternal,

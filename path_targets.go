@@ -64,6 +64,8 @@ func checkWire() []field {
 		always(texts("missing", "Permissions that the roles in use need and we lack.")),
 		always(texts("unknown", "What could not be found out.")),
 		always(field{name: "quotas", typ: contract.TypeMap, desc: "Quotas used, by name."}),
+		always(texts("direct_access", "What opens what the roles hand out past pim: policies of the host that were there before, and still are.")),
+		always(texts("direct_access_unknown", "Of that, what could not be found out.")),
 		always(str("required_policy", "The minimal policy for the roles in use, ready to paste.")),
 	}
 }
@@ -167,7 +169,17 @@ func (b *backend) checkTarget(ctx context.Context, c *call) (*answer, error) {
 	return &answer{data: map[string]any{
 		"place": place, "identity": domain.Printable(r.Identity), "missing": orEmpty(r.Missing), "unknown": orEmpty(r.Unknown),
 		"quotas": quotas, "required_policy": r.RequiredPolicy,
+		"direct_access": printables(r.Direct), "direct_access_unknown": printables(r.DirectUnknown),
 	}, warnings: r.Warnings}, nil
+}
+
+// printables shows texts that hold names of somebody else's.
+func printables(list []string) []string {
+	out := make([]string, 0, len(list))
+	for _, s := range list {
+		out = append(out, domain.Printable(s))
+	}
+	return out
 }
 
 func (b *backend) rotateRoot(ctx context.Context, c *call) (*answer, error) {

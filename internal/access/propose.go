@@ -120,11 +120,15 @@ func confirmPath(kind domain.EditKind, name string) string {
 }
 
 // proposal reads an edit that waits, and how it fits what is in force now. One
-// that expired or is already in force counts as none: what a crash left of it
-// is dropped by tidy.
+// that expired, is of before rotate-epoch, or is already in force counts as
+// none: tidy drops what is left of it.
 func (a *Access) proposal(ctx context.Context, kind domain.EditKind, name string) (*store.Proposal, domain.Fit, error) {
 	p, err := a.store.Proposal(ctx, kind, name)
 	if err != nil || p == nil || !a.now().Before(p.Expires) {
+		return nil, domain.FitStale, err
+	}
+	st, err := a.store.State(ctx)
+	if err != nil || !p.At.After(st.EpochAt) {
 		return nil, domain.FitStale, err
 	}
 	fit, err := a.fit(ctx, *p)

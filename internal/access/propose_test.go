@@ -377,6 +377,20 @@ func TestAProposalLapses(t *testing.T) {
 	}
 }
 
+// A copy that is restored brings back proposals that were decided since.
+func TestRotateEpochVoidsProposals(t *testing.T) {
+	m := sod(t)
+	_, err := m.editAs(who("alice"), func(r *domain.Role) { r.Approvals = 2 })
+	m.must(err)
+	_, _, err = m.a.RotateEpoch(t.Context(), access.Caller{})
+	m.must(err)
+	m.nothing(domain.EditRole, "admin")
+	m.clk.Advance(time.Second)
+	_, err = m.editAs(who("alice"), func(r *domain.Role) { r.Approvals = 2 })
+	m.must(err)
+	m.must(m.confirm("bob", domain.EditRole, "admin"))
+}
+
 // The secret of a target that is only proposed is stored like any root
 // credential, and shown to nobody.
 func TestProposedSecretsAreNotShown(t *testing.T) {

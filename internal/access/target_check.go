@@ -52,6 +52,9 @@ func (a *Access) CheckTarget(ctx context.Context, name string) (*contract.CheckR
 		if c.report, err = checker.Check(ctx, specs); err != nil {
 			return nil, "", providerFault(err)
 		}
+		if len(c.report.Direct)+len(c.report.DirectUnknown) == 0 {
+			c.report.DirectUnknown = []string{"who else has access at the target: pim asks only about what its own roles hand out there"}
+		}
 	} else {
 		c.report.Unknown = []string{"this type of target cannot check its permissions"}
 	}

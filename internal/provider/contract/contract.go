@@ -131,6 +131,8 @@ type CheckReport struct {
 	Quotas         map[string]int // used, by name
 	RequiredPolicy string         // the minimal policy for the roles in use, ready to paste
 	Warnings       []string
+	Direct         []string // what else opens what the roles hand out, past us
+	DirectUnknown  []string // of that, what could not be found out
 }
 
 // Checker says who we are at the target and what is missing there.

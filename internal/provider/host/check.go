@@ -140,6 +140,7 @@ func (p *Provider) Check(ctx context.Context, roles []contract.Spec) (contract.C
 	p.checkSecretID(ctx, &out)
 	p.checkTokenRoles(ctx, &out, roles)
 	p.checkEngineRoles(ctx, &out, roles)
+	p.checkDirect(ctx, &out, roles)
 	return out, nil
 }
 

@@ -9,7 +9,7 @@ export GOWORK := off
 # Every test runs under the race detector and in random order.
 GOTEST := go test -race -shuffle=on
 # Suites that need more than a host have targets of their own.
-OTHER_SUITES := /tests/(aws|azure|gcp|kubernetes|ssh|pki)$$
+OTHER_SUITES := /tests/(attacks|aws|azure|gcp|kubernetes|ssh|pki)$$
 
 .PHONY: help
 help: ## list the targets
@@ -40,7 +40,9 @@ lint: ## golangci-lint over all modules
 	@scripts/lint.sh
 
 .PHONY: test
-test: test-unit test-acceptance test-ssh test-kubernetes test-aws test-azure test-gcp ## everything that proves it
+test: export FUZZTIME := 2s
+test: export ATTACKS_FLOOD := 2000
+test: test-unit test-acceptance attacks fuzz test-ssh test-kubernetes test-aws test-azure test-gcp ## everything that proves it
 
 .PHONY: test-unit
 test-unit: ## tests of the plugin's own packages
@@ -51,6 +53,14 @@ test-acceptance: ## tests against a real host with the plugin as a process
 	@scripts/build.sh plain race faults
 	@scripts/host.sh >/dev/null
 	cd tests && $(GOTEST) -timeout 20m $$(go list ./... | grep -vE '$(OTHER_SUITES)')
+
+.PHONY: attacks
+attacks: ## hostile people with real tokens on a real host; the table goes to dist/attacks.md
+	@scripts/attacks.sh
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for $$FUZZTIME (10s); what was found before runs with test-unit
+	@scripts/fuzz.sh
 
 .PHONY: test-ssh
 test-ssh: ## SSH and X.509 certificates on a real sshd and with openssl

@@ -76,7 +76,7 @@ func (r *route) tolerate(o op, data map[string]any) {
 
 // unexpected notes what is sent and not taken.
 func (r *route) unexpected(data map[string]any, taken []field, problems *fault.Problems) {
-	unknown := 0
+	unknown, named := 0, 0
 	for _, name := range slices.Sorted(maps.Keys(data)) {
 		_, declared := r.declared[name]
 		isCapture := slices.ContainsFunc(r.path.captures, func(f field) bool { return f.name == name })
@@ -86,14 +86,19 @@ func (r *route) unexpected(data map[string]any, taken []field, problems *fault.P
 			problems.Add(name, "is part of the path and must not be sent beside it")
 		case declared:
 			problems.Add(name, "is not a field of this operation")
-		case plainName.MatchString(name):
+		case named < maxNamed && plainName.MatchString(name):
 			problems.Add(name, "unknown field")
+			named++
 		default:
 			unknown++
 		}
 	}
 	noteUnnamed("input", unknown, problems)
 }
+
+// maxNamed is how many unknown fields are named in one answer, which is no longer
+// for whoever sends a hundred thousand of them.
+const maxNamed = 20
 
 func noteUnnamed(where string, n int, problems *fault.Problems) {
 	switch {

@@ -3,8 +3,11 @@ package pim
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,6 +55,10 @@ func TestMalformedInput(t *testing.T) {
 		{"a number in a list", map[string]any{"owners": []any{5}}, []string{"owners: must be a list of strings"}},
 		{"an empty item", map[string]any{"owners": "alice,,bob"}, []string{"owners: must not have empty items"}},
 		{"an item of white space", map[string]any{"owners": []any{" "}}, []string{"owners: must not have empty items"}},
+		{"a list that is too long a text", map[string]any{"owners": "[" + strings.Repeat("[],", maxForm/3) + "[]]"}, []string{"owners: longer than 1048576 bytes"}},
+		{"a map that is too long a text", map[string]any{"labels": `{"a":"` + strings.Repeat("x", maxForm) + `"}`}, []string{"labels: longer than 1048576 bytes"}},
+		{"a map with too many keys", map[string]any{"labels": many(maxItems+1, func(i int) string { return fmt.Sprint("k", i) })}, []string{"labels: has more than 1000 keys"}},
+		{"a number that is too long a text", map[string]any{"rows": strings.Repeat("9", maxForm+1)}, []string{"rows: longer than 65536 bytes"}},
 		{"a broken JSON list", map[string]any{"owners": `["` + canary}, []string{"owners: must be a list of strings"}},
 		{"too many items", map[string]any{"owners": strings.Repeat("a,", maxItems) + "a"}, []string{"owners: has more than 1000 items"}},
 		{"a text for a map", map[string]any{"labels": canary}, []string{"labels: must be a map of strings: key=value, or an object of strings"}},
@@ -96,6 +103,27 @@ func TestMalformedInput(t *testing.T) {
 			}
 		})
 	}
+}
+
+func many(n int, name func(int) string) map[string]any {
+	out := make(map[string]any, n)
+	for i := range n {
+		out[name(i)] = "x"
+	}
+	return out
+}
+
+// An answer does not grow with what was sent.
+func TestUnknownFieldsAreNamedUpToABound(t *testing.T) {
+	letters := func(i int) string { return "f_" + strings.Repeat("a", i/26) + string(rune('a'+i%26)) }
+	var want []string
+	for _, name := range slices.Sorted(maps.Keys(many(100, letters)))[:maxNamed] {
+		want = append(want, name+": unknown field")
+	}
+	var seen []*call
+	b := newBench(t, garden(&seen))
+	wantProblems(t, b, logical.UpdateOperation, "gardens/east", many(100, letters),
+		append(want, "input: 80 unknown fields, whose names are not repeated here"))
 }
 
 // wantProblems sends something wrong and wants one 400 that names all of it

@@ -20,6 +20,7 @@ import (
 // Bounds of what is sent, so that no single field can fill a record.
 const (
 	maxText    = 64 << 10 // bytes of a string: certificates fit
+	maxForm    = 1 << 20  // bytes of a list, a map or objects that are sent as one text
 	maxKey     = 512      // bytes of a map's key
 	maxItems   = 1000     // of a list or a map
 	maxSeconds = 100 * 365 * 24 * 3600
@@ -31,6 +32,11 @@ const (
 // wrong one, or "". Text, number and JSON forms are taken alike: the command
 // line and query parameters send nothing but text.
 func (f field) parse(raw any, prefix string, problems *fault.Problems) (v any, wrong string) {
+	// Looked at before it is taken apart: a list of nothing is small as a text, and
+	// large in memory.
+	if s, ok := raw.(string); ok && len(s) > maxForm {
+		return nil, fmt.Sprintf("longer than %d bytes", f.longest())
+	}
 	switch f.typ {
 	case contract.TypeString:
 		return f.parseString(raw)
@@ -54,6 +60,14 @@ func (f field) parse(raw any, prefix string, problems *fault.Problems) (v any, w
 		return f.parseList(raw, prefix, problems)
 	}
 	return nil, "has no type; this is a fault of the plugin"
+}
+
+// longest is how many bytes a value may have that is sent as one text.
+func (f field) longest() int {
+	if f.typ == contract.TypeStrings || f.typ == contract.TypeMap || f.typ == typeObjects {
+		return maxForm
+	}
+	return maxText
 }
 
 func (f field) bounded(n int, wrong string) string {
@@ -245,6 +259,9 @@ const wrongMap = "must be a map of strings: key=value, or an object of strings"
 func parseMap(raw any) (any, string) {
 	out := map[string]string{}
 	if object, ok := objectOf(raw); ok {
+		if len(object) > maxItems {
+			return nil, fmt.Sprintf("has more than %d keys", maxItems)
+		}
 		for _, key := range slices.Sorted(maps.Keys(object)) {
 			value, ok := object[key].(string)
 			if !ok {
@@ -377,12 +394,13 @@ func shownName(name string) string {
 
 // strangers notes members that are not declared.
 func (f field) strangers(members map[string]any, prefix string, problems *fault.Problems) {
-	unnamed := 0
+	unnamed, named := 0, 0
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		switch {
 		case slices.ContainsFunc(f.members, func(m field) bool { return m.name == name }):
-		case plainName.MatchString(name):
+		case named < maxNamed && plainName.MatchString(name):
 			problems.Add(prefix+name, "unknown field")
+			named++
 		default:
 			unnamed++
 		}

@@ -64,6 +64,7 @@ func requestWire() []field {
 		always(integer("have", "Approvals so far.")),
 		always(integer("need", "Approvals needed.")),
 		str("waiting_for", "Who can decide."),
+		texts("rules", "The role's rules as they stand now, as sentences."),
 		str("principal", "Your own principal at the target, for kinds that elevate it."),
 		always(str("digest", "Digest of exactly what was asked, under the role and target as they were.")),
 		str("reason", "Why it ended early."),
@@ -85,7 +86,7 @@ func requestData(v access.RequestView) map[string]any {
 		"params": orEmptyMap(v.Params), "ttl": int(r.TTL), "granted_ttl": int(r.Granted), "start_time": stampOf(r.StartTime),
 		"requested_at": stampOf(r.Times.Requested), "expires_at": stampOf(r.ExpiresAt),
 		"window_starts_at": stampOf(r.WindowStart), "window_ends_at": stampOf(r.WindowEnd),
-		"have": v.Have, "need": v.Need, "waiting_for": v.WaitingFor, "principal": domain.Printable(r.Principal),
+		"have": v.Have, "need": v.Need, "waiting_for": v.WaitingFor, "rules": ruleSentences(v.Rules), "principal": domain.Printable(r.Principal),
 		"digest": r.Digest, "reason": domain.Printable(r.Reason), "decisions": decisionSentences(r.Decisions),
 		"credentials": credentialSentences(r.Credentials), "live_credentials": r.Live(),
 		"history": historySentences(r.History), "history_folded": r.History.Folded,
@@ -93,6 +94,15 @@ func requestData(v access.RequestView) map[string]any {
 	}
 	maps.Copy(data, access.RevocationFields(v.Revocation))
 	return data
+}
+
+// ruleSentences shows how each rule of a role came out, the same way everywhere.
+func ruleSentences(rules []domain.RuleResult) []string {
+	out := make([]string, 0, len(rules))
+	for _, r := range rules {
+		out = append(out, string(r.Status)+": "+r.Rule+": "+r.Reason)
+	}
+	return out
 }
 
 func decisionSentences(ds []domain.Decision) []string {
@@ -166,6 +176,7 @@ func approvalWire() []field {
 		str("principal", "The requester's own principal at the target, for kinds that elevate it."),
 		str("start_time", "Start that was asked for."),
 		str("expires_at", "When the request expires if nobody decides."),
+		texts("rules", "The role's rules as they stand now, as sentences."),
 		texts("decisions", "Decisions as sentences."),
 		texts("history", "What happened, as sentences."),
 		always(str("pim_history_head", "Head of the history's hash chain.")),
@@ -202,7 +213,7 @@ func approvalData(v access.RequestView, now time.Time) map[string]any {
 	}
 	data := map[string]any{
 		"request_id": string(r.ID), "who": domain.Printable(r.Requester.Name), "what": what(v), "why": why,
-		"for_how_long": int(ttl), "until": stampOf(until), "have": v.Have, "need": v.Need, "revocation": revocation,
+		"for_how_long": int(ttl), "until": stampOf(until), "have": v.Have, "need": v.Need, "rules": ruleSentences(v.Rules), "revocation": revocation,
 		"digest": r.Digest, "state": string(v.State), "problem": v.Problem, "role": r.Role, "ticket": domain.Printable(r.Ticket), "params": orEmptyMap(v.Params),
 		"principal": domain.Printable(r.Principal), "start_time": stampOf(r.StartTime), "expires_at": stampOf(r.ExpiresAt),
 		"decisions": decisionSentences(r.Decisions), "history": historySentences(r.History),

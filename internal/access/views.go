@@ -133,7 +133,30 @@ func (a *Access) Request(ctx context.Context, c Caller, id domain.RequestID) (Re
 	if err != nil {
 		return RequestView{}, err
 	}
-	return a.view(ctx, *r, who)
+	return a.explained(ctx, *r, who)
+}
+
+// explained is the view of a request with what its role's policy says of it now,
+// rule by rule.
+func (a *Access) explained(ctx context.Context, r domain.Request, who actor) (RequestView, error) {
+	v, err := a.view(ctx, r, who)
+	if err != nil || v.State.Terminal() {
+		return v, err
+	}
+	role, err := a.store.Role(ctx, r.Role)
+	if err != nil || role == nil || r.BreaksGlass() {
+		return v, err
+	}
+	f, err := a.factsOf(ctx, *role, r, r.Decisions)
+	if err != nil {
+		return v, err
+	}
+	o := domain.Evaluate(*role, f)
+	v.Rules = o.Rules
+	if v.State == domain.Pending && o.WaitingFor() != "" {
+		v.WaitingFor = o.WaitingFor()
+	}
+	return v, nil
 }
 
 // MaxWait is how long requests/:id/wait waits at most.
@@ -189,7 +212,7 @@ func (a *Access) Approval(ctx context.Context, c Caller, id domain.RequestID) (R
 	if r == nil || !hasDecided(*r, who) && (r.Requester.Person == who.person || !a.couldApprove(ctx, who, r.Role, r.Stage)) {
 		return RequestView{}, errUnknown()
 	}
-	v, err := a.view(ctx, *r, who)
+	v, err := a.explained(ctx, *r, who)
 	if err == nil && v.State == domain.Pending {
 		v.Problem, err = a.problemOf(ctx, *r)
 	}
@@ -227,7 +250,7 @@ func (a *Access) AuditRequest(ctx context.Context, id domain.RequestID, grant bo
 	if r == nil || grant && r.Granted == 0 {
 		return RequestView{}, errUnknown()
 	}
-	return a.view(ctx, *r, actor{})
+	return a.explained(ctx, *r, actor{})
 }
 
 // revocationOf computes what a role promises about the end of its credentials.

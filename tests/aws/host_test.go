@@ -31,6 +31,7 @@ type office struct {
 	alice, bob *harness.Person
 	eng, leads string
 	denied     map[string]bool // sessions that were seen to be ended
+	mark       string          // in the environment of its plugin process alone, for lanes
 }
 
 // reaperTick is how often the reaper looks in these tests.
@@ -42,11 +43,16 @@ const endBound = 60 * time.Second
 
 func newOffice(t *testing.T, variant harness.Variant) *office {
 	t.Helper()
+	return newOfficeOn(t, harness.Plugin{Variant: variant})
+}
+
+func newOfficeOn(t *testing.T, plugin harness.Plugin) *office {
+	t.Helper()
 	if err := onHost(); err != nil {
 		t.Fatal(err)
 	}
 	host := bench.host
-	o := &office{cloud: newCloud(t, clock.System{}.Now).withCenter(t), pim: host.Mount(t, harness.Plugin{Variant: variant}), denied: map[string]bool{}}
+	o := &office{cloud: newCloud(t, clock.System{}.Now).withCenter(t), pim: host.Mount(t, plugin), denied: map[string]bool{}}
 	person := o.pim.PersonPolicy(t)
 	o.alice, o.bob = host.Person(t, "alice", person), host.Person(t, "bob", person)
 	o.eng, o.leads = host.Group(t, "eng", o.alice).Name, host.Group(t, "leads", o.bob).Name

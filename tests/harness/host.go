@@ -27,7 +27,7 @@ type Options struct {
 	LogLevel string   // of the host; "debug" if empty
 	Env      []string // further KEY=value for the host process, which its plugins inherit
 	// Of StartNode only.
-	Storage     string // stanza in HCL; Raft of one node if empty
+	RaftLines   string // further lines of the storage stanza
 	AuditSocket string // host:port that takes the audit entries, instead of a file
 }
 

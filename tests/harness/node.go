@@ -33,11 +33,9 @@ func StartNode(t testing.TB, o Options) *Host {
 		}
 	})
 	h.site.auditSocket = o.AuditSocket
-	storage := o.Storage
-	if storage == "" {
-		if storage, err = h.raftStanza(0, ""); err != nil {
-			t.Fatal(err)
-		}
+	storage, err := h.raftStanza(0, o.RaftLines)
+	if err != nil {
+		t.Fatal(err)
 	}
 	if err := h.serve(o, storage, ports[0], ports[1]); err != nil {
 		t.Fatal(err)

@@ -62,6 +62,10 @@ attacks: ## hostile people with real tokens on a real host; the table goes to di
 fuzz: ## every fuzz target for $$FUZZTIME (10s); what was found before runs with test-unit
 	@scripts/fuzz.sh
 
+.PHONY: faults
+faults: ## every fault of docs/faults.md on real hosts, at most 20 minutes (FULL=1: the soak)
+	@scripts/faults.sh
+
 .PHONY: test-ssh
 test-ssh: ## SSH and X.509 certificates on a real sshd and with openssl
 	@scripts/test-ssh.sh

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/faults/report"
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
 )
@@ -91,8 +92,15 @@ func TestEveryStepHasAScenario(t *testing.T) {
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	pg := harness.StartPostgres(t)
+	name, runs := report.HostName(t, host.Bin, 1), 0
+	t.Cleanup(func() {
+		report.Add(t, report.Row{
+			Case: "R1", What: "plugin killed at every step of every use case, tokens and PostgreSQL users", Host: name, Runs: runs,
+		})
+	})
 	for _, s := range scenarios() {
 		for _, k := range s.kinds {
+			runs += len(s.steps)
 			t.Run(s.name+" of a "+string(k), func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, k, pg)

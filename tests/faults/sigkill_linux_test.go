@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/faults/report"
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
 )
@@ -93,6 +94,10 @@ func TestKilledAtRandomMoments(t *testing.T) {
 			w.accounted(t, id, k.killed)
 			t.Logf("killed %d times; %d tokens were lost before anybody knew them", k.killed, len(w.remainder))
 			w.over(t, role, id)
+			report.Add(t, report.Row{
+				Case: "R1", What: "plugin killed at random moments, " + string(kind), Host: report.HostName(t, host.Bin, 1), Runs: k.killed,
+				Note: fmt.Sprintf("%d tokens lost before anybody knew or used them; they end with their window", len(w.remainder)),
+			})
 		})
 	}
 }

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/faults/journal"
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/faults/report"
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
 )
@@ -68,16 +68,7 @@ func (s *stage) path(below string) string { return s.pim.Path + "/" + below }
 // hostName is the host and its version, and how many nodes there are.
 func (s *stage) hostName(t *testing.T) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), s.nodes[0].Bin, "version").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	words := strings.Fields(string(out))
-	name := strings.TrimSuffix(strings.Join(words[:min(2, len(words))], " "), ",")
-	if len(s.nodes) > 1 {
-		return fmt.Sprintf("%s, %d nodes", name, len(s.nodes))
-	}
-	return name
+	return report.HostName(t, s.nodes[0].Bin, len(s.nodes))
 }
 
 // call does what a client does: it repeats what is answered with 5xx, with busy or

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +28,21 @@ type Row struct {
 	Delay   time.Duration `json:"delay"`   // longest time from an end being asked for, or due, to the target having it
 	Note    string        `json:"note"`    // what the case measures besides
 	Failed  bool          `json:"failed"`
+}
+
+// HostName is a host program and its version, and how many nodes of it there are.
+func HostName(t testing.TB, bin string, nodes int) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), bin, "version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := strings.Fields(string(out))
+	name := strings.TrimSuffix(strings.Join(words[:min(2, len(words))], " "), ",")
+	if nodes > 1 {
+		name += fmt.Sprintf(", %d nodes", nodes)
+	}
+	return name
 }
 
 // file of one run may be written by several processes: each line is one write.

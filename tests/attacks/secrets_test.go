@@ -1,4 +1,4 @@
-package acceptance
+package attacks
 
 import (
 	"crypto/rand"
@@ -111,20 +111,21 @@ func misplaced(kind, secret string) []any {
 
 // canaries is one walk over all operations with one caller.
 type canaries struct {
-	*counter
+	*world
+	*attack
 	ids    map[string]string // capture → something that exists
 	secret string            // sent as a value: must be nowhere afterwards
 	name   string            // sent as a name, or in the URL: the host audits those in clear
 }
 
-func newCanaries(t *testing.T) *canaries {
+func newCanaries(t *testing.T, a *attack) *canaries {
 	t.Helper()
-	w := newCounter(t, map[string]any{"issue_rate": 10000, "machine_issue_rate": 10000})
-	c := &canaries{counter: w, secret: host.Canary(t), name: "k3y" + strings.ToLower(rand.Text())}
-	id := w.granted(t, "canary", nil).String(t, "request_id")
+	w := plain(t)
+	c := &canaries{world: w, attack: a, secret: host.Canary(t), name: "k3y" + strings.ToLower(rand.Text())}
+	id := w.grant(t, "prod", nil)
 	hold := host.Root().Write(t, w.path("holds"), map[string]any{"ticket": "none"}).OK(t).String(t, "hold_id")
 	job := host.Root().Write(t, w.path("revoke"), map[string]any{"ticket": "none", "hold": 0}).OK(t).String(t, "job")
-	c.ids = map[string]string{"role": "canary", "request_id": id, "id": hold, "job": job, "target": "local"}
+	c.ids = map[string]string{"role": "prod", "request_id": id, "id": hold, "job": job, "target": "local"}
 	return c
 }
 
@@ -135,7 +136,7 @@ func (c *canaries) at(t *testing.T, o operation) string {
 	for _, name := range o.captures {
 		value, ok := c.ids[name]
 		if name == "name" {
-			value, ok = "canary", true
+			value, ok = "prod", true
 			if strings.HasPrefix(path, "targets/") {
 				value = "local"
 			}
@@ -158,23 +159,22 @@ func (c *canaries) send(t *testing.T, who harness.Actor, method, path string, bo
 	}
 	answer.NoTrace(t, c.secret)
 	answer.NoTrace(t, c.name)
-	if answer.Status/100 == 2 || answer.Status >= 500 {
-		t.Errorf("%s %v: want a refusal, got %d %s", answer.Request, body, answer.Status, answer.Body)
-	}
+	c.tried(t, answer.Status/100 == 4, "%s %v: want a refusal, got %d %s", answer.Request, body, answer.Status, answer.Body)
 }
 
 func TestMisplacedSecretsNeverComeBack(t *testing.T) {
 	t.Parallel()
-	c := newCanaries(t)
+	a := begin(t, "S1", "a secret in every wrong field, type and place comes back in an answer, the log or the audit file")
+	c := newCanaries(t, a)
 	all := readSurface(t, c.pim)
-	for _, who := range []harness.Actor{host.Root(), c.c.alice.Actor} {
+	for _, who := range []harness.Actor{host.Root(), c.alice.Actor} {
 		for _, o := range all {
 			c.misplace(t, who, o)
 		}
 	}
 	// Nothing of this has changed anything.
-	for path, want := range map[string]string{"roles/canary": "canary", "targets/local": "local"} {
-		if got := host.Root().Read(t, c.path(path)).OK(t).NoTrace(t, c.secret).String(t, "name"); got != want {
+	for path, want := range map[string]string{"roles/prod": "prod", "targets/local": "local"} {
+		if got := c.control(t, host.Root().Read(t, c.path(path))).NoTrace(t, c.secret).String(t, "name"); got != want {
 			t.Errorf("%s is now called %s", path, got)
 		}
 	}
@@ -187,8 +187,8 @@ func TestMisplacedSecretsNeverComeBack(t *testing.T) {
 		if kind == "log" && strings.Contains(text, c.name) {
 			t.Error("the name of a field is in the log")
 		}
-		if kind == "audit file" && !strings.Contains(text, c.path("roles/canary")) {
-			t.Error("the audit file does not know of these calls: this test shows nothing")
+		if kind == "audit file" {
+			a.seen(t, strings.Contains(text, c.path("roles/prod")), "the audit file does not know of these calls")
 		}
 	}
 }
@@ -253,6 +253,9 @@ func echo(t *testing.T, status int) string {
 
 func TestWhatTargetsSayNeverComesBack(t *testing.T) {
 	t.Parallel()
+	a := begin(t, "S2", "a target repeats the secret that it was sent, in its answers and their headers")
+	w := plain(t) // its target is one that takes the login
+	a.control(t, host.Root().Read(t, w.path("targets/local")))
 	for _, status := range []int{200, 204, 301, 400, 403, 404, 429, 500, 503} {
 		t.Run(fmt.Sprint("a target that repeats its secret with status ", status), func(t *testing.T) {
 			t.Parallel()
@@ -266,9 +269,7 @@ func TestWhatTargetsSayNeverComesBack(t *testing.T) {
 				}
 				answer := host.Root().Write(t, pim.Path+"/targets/echo", body)
 				answer.NoTrace(t, canary)
-				if answer.Status/100 == 2 {
-					t.Errorf("a target that takes no login was written: %s", answer.Body)
-				}
+				a.tried(t, answer.Status/100 != 2, "a target that takes no login was written: %s", answer.Body)
 				host.Root().Read(t, pim.Path+"/targets/echo").NoTrace(t, canary)
 			}
 		})
@@ -277,8 +278,9 @@ func TestWhatTargetsSayNeverComesBack(t *testing.T) {
 
 func TestStoredSecretsAreNowhereToBeRead(t *testing.T) {
 	t.Parallel()
-	c := newCanaries(t)
-	creds := c.creds(t, "canary").OK(t)
+	a := begin(t, "S3", "stored secrets and issued credentials are read through any other operation")
+	c := newCanaries(t, a)
+	creds := a.control(t, c.world.creds(t, c.alice.Actor, "prod"))
 	secrets := map[string]string{
 		"the target's secret_id": c.target.Login.SecretID, "a credential": creds.String(t, "token"), "its accessor": creds.String(t, "accessor"),
 	}
@@ -286,15 +288,13 @@ func TestStoredSecretsAreNowhereToBeRead(t *testing.T) {
 		if o.method == http.MethodPut || o.method == http.MethodDelete || strings.HasPrefix(o.path, "creds/") || strings.HasSuffix(o.path, "/wait") {
 			continue
 		}
-		for _, who := range []harness.Actor{host.Root(), c.c.alice.Actor, c.c.bob.Actor} {
+		for _, who := range []harness.Actor{host.Root(), c.alice.Actor, c.bob.Actor} {
 			answer, err := who.Do(t.Context(), o.method, c.at(t, o), nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for what, secret := range secrets {
-				if strings.Contains(string(answer.Body), secret) {
-					t.Errorf("%s shows %s: %s", answer.Request, what, answer.Body)
-				}
+				a.tried(t, !strings.Contains(string(answer.Body), secret), "%s shows %s: %s", answer.Request, what, answer.Body)
 			}
 		}
 	}

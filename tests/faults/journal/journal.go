@@ -1,8 +1,8 @@
 // Package journal is a target that writes down everything that is made and deleted
 // at it, when, and by which process: the witness of the fault tests. To the plugin
-// it is a Kubernetes cluster whose credentials are role bindings. Their names are on
-// record before they exist, and they bite at once, so whatever stays behind is a
-// fault of ours and not of the target.
+// it is a Kubernetes cluster whose credentials are role bindings, or tokens that are
+// bound to a Secret. The names of both are on record before they exist, so whatever
+// stays behind is a fault of ours and not of the target.
 package journal
 
 import (
@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-// Entry is one binding: when it was made and deleted, and what it says of itself.
+// Entry is one binding or Secret: when it was made and deleted, and what it says of itself.
 type Entry struct {
 	Credential, Request string
 	Made, Deleted       time.Time // Deleted is zero while it exists
@@ -50,6 +50,7 @@ type Target struct {
 	before  func(Call) (status int)
 	after   func(Call)
 	lost    bool // it answers as a proxy that knows nothing
+	padding int  // bytes that a token is longer than it needs to be
 }
 
 // Start runs a target until the test ends.
@@ -92,6 +93,13 @@ func (j *Target) Lose(lost bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.lost = lost
+}
+
+// Pad makes every token longer by so many bytes.
+func (j *Target) Pad(bytes int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.padding = bytes
 }
 
 // Entries is everything that was ever made, oldest first.
@@ -139,9 +147,11 @@ func (j *Target) serve(w http.ResponseWriter, r *http.Request) {
 		})
 	case r.Method == http.MethodPost && strings.HasPrefix(last, "selfsubject"):
 		j.review(w, r)
-	case last == "rolebindings" && r.Method == http.MethodPost:
+	case (last == "rolebindings" || last == "secrets") && r.Method == http.MethodPost:
 		j.create(w, r)
-	case len(parts) > 1 && parts[len(parts)-2] == "rolebindings":
+	case last == "token" && r.Method == http.MethodPost:
+		j.token(w, r, parts)
+	case len(parts) > 1 && (parts[len(parts)-2] == "rolebindings" || parts[len(parts)-2] == "secrets"):
 		j.one(w, r, last)
 	case r.Method == http.MethodGet:
 		j.list(w, r, last)

@@ -247,8 +247,9 @@ func plan0(t *testing.T, p contract.Provider, clk clock.Clock, c *cloud) grant {
 	return g
 }
 
-// Two processes revoke 50 sessions of one role at the same time, in real time.
-func TestFiftyRevocationsByTwoProcesses(t *testing.T) {
+// Two instances that know nothing of each other revoke 50 sessions of one role
+// at the same time, in real time.
+func TestFiftyRevocationsByTwoInstances(t *testing.T) {
 	t.Parallel()
 	clk := clock.System{}
 	c := newCloud(t, clk.Now)
@@ -267,7 +268,7 @@ func TestFiftyRevocationsByTwoProcesses(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	t.Logf("MEASURED 50 revocations by two processes: %.1f s, %d writes", clk.Now().Sub(began).Seconds(), c.gate.calls("PutRolePolicy"))
+	t.Logf("MEASURED 50 revocations by two instances: %.1f s, %d writes", clk.Now().Sub(began).Seconds(), c.gate.calls("PutRolePolicy"))
 	var text strings.Builder
 	for _, p := range c.holderPolicies(t, "role", prodRole) {
 		text.WriteString(textOf(p))

@@ -56,11 +56,29 @@ func newOfficeOn(t *testing.T, plugin harness.Plugin) *office {
 	person := o.pim.PersonPolicy(t)
 	o.alice, o.bob = host.Person(t, "alice", person), host.Person(t, "bob", person)
 	o.eng, o.leads = host.Group(t, "eng", o.alice).Name, host.Group(t, "leads", o.bob).Name
+	o.configure(t)
+	return o
+}
+
+// configure writes settings and the target.
+func (o *office) configure(t *testing.T) {
+	t.Helper()
 	o.write(t, "config", args{"reap_interval": int(reaperTick / time.Second), "issue_rate": 10000})
 	fields := args{"type": "aws", "access_key": o.key, "secret_key": o.sec}
 	maps.Copy(fields, o.fields())
 	o.write(t, "targets/prod", fields)
-	return o
+}
+
+// beside is another mount with a target of the same name at the same account.
+func (o *office) beside(t *testing.T, plugin harness.Plugin) *office {
+	t.Helper()
+	other := *o
+	other.pim, other.mark = bench.host.Mount(t, plugin), ""
+	person := other.pim.PersonPolicy(t)
+	other.alice, other.bob = bench.host.Person(t, "alice", person), bench.host.Person(t, "bob", person)
+	other.eng, other.leads = bench.host.Group(t, "eng", other.alice).Name, bench.host.Group(t, "leads", other.bob).Name
+	other.configure(t)
+	return &other
 }
 
 func (o *office) path(below string) string { return o.pim.Path + "/" + below }

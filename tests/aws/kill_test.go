@@ -26,24 +26,28 @@ const (
 	killWork = 4 * time.Second
 )
 
-// newLane is an office whose plugin runs in a process of its own, and the
-// environment that tells it apart.
+// lane is a plugin that runs in a process of its own, and the mark in that
+// process's environment that tells it apart.
+func lane() (plugin harness.Plugin, mark string) {
+	mark = "PIM_TEST_LANE=" + rand.Text()
+	return harness.Plugin{Variant: harness.Plain, Env: []string{mark}}, mark
+}
+
+// newLane is an office whose plugin runs in a process of its own.
 func newLane(t *testing.T) *office {
 	t.Helper()
-	mark := "PIM_TEST_LANE=" + rand.Text()
-	o := newOfficeOn(t, harness.Plugin{Variant: harness.Plain, Env: []string{mark}})
+	plugin, mark := lane()
+	o := newOfficeOn(t, plugin)
 	o.mark = mark
 	o.write(t, "config", args{"reap_interval": int(killTick / time.Second)})
-	o.auto(t, "session", args{"role_arns": o.role(prodRole)})
-	o.auto(t, "user", args{"credential_type": "iam_user", "policy_document": allowAll, "iam_groups": "admins"})
 	return o
 }
 
-// kill kills the plugin process of this lane, as a crash would.
-func (o *office) kill() {
+// processes lists the plugin processes of this lane.
+func (o *office) processes() (pids []int) {
 	files, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
-		return
+		return nil
 	}
 	for _, file := range files {
 		var pid int
@@ -51,9 +55,16 @@ func (o *office) kill() {
 			continue
 		}
 		env, err := os.ReadFile(file)
-		if err != nil || !slices.ContainsFunc(bytes.Split(env, []byte{0}), func(v []byte) bool { return string(v) == o.mark }) {
-			continue // it ended while we looked, or is none of ours
+		if err == nil && slices.ContainsFunc(bytes.Split(env, []byte{0}), func(v []byte) bool { return string(v) == o.mark }) {
+			pids = append(pids, pid)
 		}
+	}
+	return pids
+}
+
+// kill kills the plugin process of this lane, as a crash would.
+func (o *office) kill() {
+	for _, pid := range o.processes() {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			continue // it has ended by itself
 		}
@@ -132,11 +143,15 @@ type cut struct {
 // revocation. What alice was not given, and what was revoked, is gone within
 // two looks of the reaper once the plugin is back; her next try works.
 func TestKillsBetweenAllCallsLeaveNothing(t *testing.T) {
+	t.Parallel()
 	for _, role := range []string{"user", "session"} {
 		for _, phase := range []string{"revoke", "issue"} {
 			t.Run(phase+" of a "+role, func(t *testing.T) {
 				t.Parallel()
-				newLane(t).play(t, scene{role: role, phase: phase})
+				o := newLane(t)
+				o.auto(t, "session", args{"role_arns": o.role(prodRole)})
+				o.auto(t, "user", args{"credential_type": "iam_user", "policy_document": allowAll, "iam_groups": "admins"})
+				o.play(t, scene{role: role, phase: phase})
 			})
 		}
 	}

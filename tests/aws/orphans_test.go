@@ -3,7 +3,6 @@ package aws
 import (
 	"crypto/rand"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -63,7 +62,7 @@ func (o *office) orphans(t *testing.T, want ...string) {
 func TestOrphansAreListed(t *testing.T) {
 	o := newOffice(t, harness.Race)
 	tag := o.targetTag(t)
-	other := newMountOn(t, o)
+	other := o.beside(t, harness.Plugin{Variant: harness.Race})
 	o.auto(t, "user", args{"credential_type": "iam_user", "policy_document": allowAll})
 	live := o.ready(t, "user")
 	old, young := o.stray(t, tag, time.Hour), o.stray(t, tag, time.Minute)
@@ -99,17 +98,6 @@ func TestOrphansAreListed(t *testing.T) {
 	if gone := bench.host.Root().Read(t, o.path("orphans/"+old)); gone.Status != http.StatusNotFound {
 		t.Errorf("%d %s", gone.Status, gone.Body)
 	}
-}
-
-// newMountOn is another mount with a target of the same name at the same account.
-func newMountOn(t *testing.T, o *office) *office {
-	t.Helper()
-	other := *o
-	other.pim = bench.host.Mount(t, harness.Plugin{Variant: harness.Race})
-	fields := args{"type": "aws", "access_key": o.key, "secret_key": o.sec}
-	maps.Copy(fields, o.fields())
-	other.write(t, "targets/prod", fields)
-	return &other
 }
 
 // Users are issued and ended while sweeps run with end=true all the time: none

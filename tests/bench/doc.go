@@ -1,0 +1,2 @@
+// Package bench measures the plugin beside its peers on one host: make bench.
+package bench

@@ -12,6 +12,7 @@ require (
 	github.com/hashicorp/vault/api v1.23.0
 	github.com/hashicorp/vault/sdk v0.25.1
 	github.com/vault-pim/vault-plugin-secrets-pim v0.0.0
+	github.com/vault-pim/vault-plugin-secrets-pim/tests v0.0.0-00010101000000-000000000000
 )
 
 require (

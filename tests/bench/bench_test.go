@@ -1,0 +1,164 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
+)
+
+func now() time.Time { return clock.System{}.Now() }
+
+// plan says how much is measured. scripts/bench.sh sets it through the
+// environment; without that it is a smoke of some seconds, which shows that
+// everything here works and asserts no time.
+type plan struct {
+	full    bool
+	rounds  int
+	slice   time.Duration
+	people  int
+	clients []int
+	sizes   []int // stored requests
+	large   int   // stored requests of the cases that have one size
+	due     int   // credentials that are due, or revoked, at once
+	only    *regexp.Regexp
+	dir     string // where raw data, tables and plots go
+}
+
+func planned(t *testing.T) plan {
+	t.Helper()
+	p := plan{
+		rounds: 1, slice: 200 * time.Millisecond, people: 2, clients: []int{1, 2}, sizes: []int{0, 50}, large: 50, due: 20,
+		only: regexp.MustCompile(""), dir: t.TempDir(),
+	}
+	if os.Getenv("PIM_BENCH") != "full" {
+		return p
+	}
+	p = plan{
+		full: true, rounds: number(t, "ROUNDS", 5), slice: time.Duration(number(t, "SLICE_MS", 1500)) * time.Millisecond, people: 32,
+		clients: []int{1, 8, 64}, sizes: []int{0, 10_000, number(t, "LARGE", 100_000)}, large: number(t, "LARGE", 100_000),
+		due: number(t, "DUE", 10_000), only: regexp.MustCompile(os.Getenv("ONLY")), dir: os.Getenv("PIM_BENCH_DIR"),
+	}
+	if os.Getenv("FULL") == "1" {
+		p.sizes = append(p.sizes, 1_000_000)
+	}
+	if p.dir == "" {
+		t.Fatal("PIM_BENCH_DIR names no directory for the results")
+	}
+	return p
+}
+
+func number(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("%s: want a number above 0, got %q", name, text)
+	}
+	return n
+}
+
+// run is one run of the benchmark.
+type run struct {
+	plan
+	t       *testing.T
+	results Results
+	written int // bytes that pim wrote with each write of the last slice
+}
+
+// TestBench measures everything that the plan names and writes it down. It fails
+// when something cannot be measured, never because something is slow: whether a
+// goal is met is in the table of goals.
+func TestBench(t *testing.T) {
+	b := &run{plan: planned(t), t: t}
+	for _, part := range []struct {
+		name    string
+		storage string
+		measure func(*testing.T, *world)
+	}{
+		{"memory", inmem, b.onMemory},
+		{"raft", raft, b.onRaft},
+		{"scale", inmem, b.atScale},
+		{"peers", inmem, b.besidePeers},
+	} {
+		if !b.only.MatchString(part.name) {
+			continue
+		}
+		if !t.Run(part.name, func(t *testing.T) { part.measure(t, newWorld(t, part.storage, b.people)) }) {
+			t.Errorf("%s could not be measured", part.name)
+		}
+		if err := b.keep(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, table := range unique(b.results.Points, func(p Point) (string, bool) { return p.Table, true }) {
+		t.Logf("%s\n%s", table, b.results.Markdown(table))
+	}
+	t.Logf("goals\n%s", b.goals())
+}
+
+// keep writes what has been measured so far: a run that is ended early has lost
+// nothing.
+func (b *run) keep() error {
+	var page strings.Builder
+	for _, line := range b.machine() {
+		fmt.Fprintf(&page, "%s\n", line)
+	}
+	fmt.Fprintf(&page, "\n### Goals\n\n%s\n", b.goals())
+	errs := []error{b.results.Write(filepath.Join(b.dir, "raw.jsonl"))}
+	for _, x := range tables() {
+		text := b.results.Markdown(x.name)
+		if len(unique(b.results.Points, func(p Point) (string, bool) { return p.Table, p.Table == x.name })) == 0 {
+			continue
+		}
+		fmt.Fprintf(&page, "### %s\n\n%s\n\n", x.title, x.what)
+		for _, metric := range x.plots {
+			file := "bench-" + x.name + "-" + slug(metric) + ".svg"
+			errs = append(errs, os.WriteFile(filepath.Join(b.dir, file), []byte(b.results.Plot(x.name, metric, x.title+": "+metric)), 0o600))
+			fmt.Fprintf(&page, "![%s: %s](img/%s)\n\n", x.title, metric, file)
+		}
+		fmt.Fprintf(&page, "%s\n", text)
+	}
+	errs = append(errs, os.WriteFile(filepath.Join(b.dir, "tables.md"), []byte(page.String()), 0o600))
+	return errors.Join(errs...)
+}
+
+func slug(metric string) string {
+	return strings.Trim(regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(metric), "-"), "-")
+}
+
+// machine says on what was measured.
+func (b *run) machine() []string {
+	model := "unknown processor"
+	if raw, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if found := regexp.MustCompile(`model name\s*:\s*(.*)`).FindSubmatch(raw); found != nil {
+			model = string(found[1])
+		}
+	}
+	load := "unknown"
+	if raw, err := os.ReadFile("/proc/loadavg"); err == nil {
+		load = strings.Join(strings.Fields(string(raw))[:3], " ")
+	}
+	return []string{fmt.Sprintf("%s, %s, %d rounds of %s; load average at the end %s; host %s.",
+		now().Format("2006-01-02 15:04 MST"), model, b.rounds, b.slice, load, hostVersion(b.t))}
+}
+
+func hostVersion(t *testing.T) string {
+	t.Helper()
+	root, err := harness.RepoRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return versionOf(t, root)
+}

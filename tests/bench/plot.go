@@ -7,7 +7,9 @@ import (
 )
 
 // palette is distinguishable for people who see red and green alike.
-func palette() []string { return []string{"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"} }
+func palette() []string {
+	return []string{"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"}
+}
 
 const (
 	plotHeight = 260.0

@@ -49,7 +49,9 @@ func (n *null) wait(ctx context.Context) error {
 func (n *null) Place(context.Context) (string, error) { return "nowhere", nil }
 
 // Validate implements contract.Provider.
-func (n *null) Validate(context.Context, contract.Spec, bool) contract.Report { return contract.Report{} }
+func (n *null) Validate(context.Context, contract.Spec, bool) contract.Report {
+	return contract.Report{}
+}
 
 // Plan implements contract.Provider.
 func (n *null) Plan(_ context.Context, in contract.Input) (domain.Handle, error) {

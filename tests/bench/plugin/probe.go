@@ -15,7 +15,9 @@ const leaseTTL = time.Hour
 
 // leased is a mount with one leased path, creds/<name>, declared as pim's is.
 func leased(read framework.OperationFunc, extra ...*framework.Path) *framework.Backend {
-	revoke := func(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) { return nil, nil }
+	revoke := func(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
+		return nil, nil
+	}
 	return &framework.Backend{
 		BackendType: logical.TypeLogical,
 		Secrets:     []*framework.Secret{{Type: "bench", Fields: map[string]*framework.FieldSchema{}, Revoke: revoke}},

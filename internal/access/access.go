@@ -233,6 +233,37 @@ func (a *Access) load(ctx context.Context, tx *store.RequestTx, id domain.Reques
 	return r, nil
 }
 
+// sight is the copy of a request that one piece of work saw last, from step to
+// step.
+type sight struct{ r *domain.Request }
+
+// look is load with the copy that this work saw last: ending a credential takes
+// several steps, and one read as long as nobody else writes in between.
+func (a *Access) look(ctx context.Context, tx *store.RequestTx, id domain.RequestID, s *sight) (*domain.Request, error) {
+	r, err := a.load(ctx, tx, id, s.r)
+	s.r = r
+	return r, err
+}
+
+// glance is look for who changes nothing.
+func (a *Access) glance(ctx context.Context, id domain.RequestID, s *sight) (*domain.Request, error) {
+	err := a.store.WithRequest(id, func(tx *store.RequestTx) error {
+		_, err := a.look(ctx, tx, id, s)
+		return err
+	})
+	return s.r, err
+}
+
+// saveSeen is save, and the next look finds what was written.
+func (a *Access) saveSeen(ctx context.Context, tx *store.RequestTx, r domain.Request, step string, s *sight) error {
+	s.r = nil
+	if err := a.save(ctx, tx, r, step); err != nil {
+		return err
+	}
+	s.r = &r
+	return nil
+}
+
 // errUnknown is the answer for an id that does not exist and for one that the
 // caller may not know of.
 func errUnknown() error {

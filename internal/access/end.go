@@ -16,11 +16,11 @@ import (
 // finish ends one credential at its target: on record first, then there, then
 // on record again. It is idempotent, and its error means that the access may
 // still exist.
-func (a *Access) finish(ctx context.Context, id domain.RequestID, cred domain.CredentialID, why string) error {
+func (a *Access) finish(ctx context.Context, id domain.RequestID, cred domain.CredentialID, why string, s *sight) error {
 	return a.flights.end(ctx, cred, func() error {
 		ctx, cancel := context.WithTimeout(ctx, callBudget)
 		defer cancel()
-		c, todo, err := a.intendEnd(ctx, id, cred, why)
+		c, todo, err := a.intendEnd(ctx, id, cred, why, s)
 		if err != nil || !todo {
 			return err
 		}
@@ -29,22 +29,22 @@ func (a *Access) finish(ctx context.Context, id domain.RequestID, cred domain.Cr
 			return err
 		}
 		// What was issued meanwhile may have named more: read the handle again.
-		if c, err = a.handleOf(ctx, id, c); err != nil {
+		if c, err = a.handleOf(ctx, id, c, s); err != nil {
 			return err
 		}
 		if err := a.publishFor(ctx, c.Handle); err != nil {
-			return a.settleEnd(ctx, id, c, contract.Ended{}, err)
+			return a.settleEnd(ctx, id, c, contract.Ended{}, err, s)
 		}
 		ended, err := a.revokeAt(ctx, c)
-		return a.settleEnd(ctx, id, c, ended, err)
+		return a.settleEnd(ctx, id, c, ended, err, s)
 	})
 }
 
 // intendEnd writes down that a credential is to end. todo is false when
 // nothing is left to do at the target now.
-func (a *Access) intendEnd(ctx context.Context, id domain.RequestID, cred domain.CredentialID, why string) (out domain.Credential, todo bool, err error) {
+func (a *Access) intendEnd(ctx context.Context, id domain.RequestID, cred domain.CredentialID, why string, s *sight) (out domain.Credential, todo bool, err error) {
 	err = a.store.WithRequest(id, func(tx *store.RequestTx) error {
-		r, err := a.load(ctx, tx, id, nil)
+		r, err := a.look(ctx, tx, id, s)
 		if err != nil {
 			return err
 		}
@@ -73,23 +73,20 @@ func (a *Access) intendEnd(ctx context.Context, id domain.RequestID, cred domain
 		}
 		todo = true
 		out, _ = next.Credential(cred)
-		return a.save(ctx, tx, next, "end intended")
+		return a.saveSeen(ctx, tx, next, "end intended", s)
 	})
 	return out, todo, err
 }
 
-func (a *Access) handleOf(ctx context.Context, id domain.RequestID, c domain.Credential) (domain.Credential, error) {
-	err := a.store.WithRequest(id, func(tx *store.RequestTx) error {
-		r, err := a.load(ctx, tx, id, nil)
-		if err != nil || r == nil {
-			return err
-		}
-		if again, ok := r.Credential(c.ID); ok {
-			c = again
-		}
-		return nil
-	})
-	return c, err
+func (a *Access) handleOf(ctx context.Context, id domain.RequestID, c domain.Credential, s *sight) (domain.Credential, error) {
+	r, err := a.glance(ctx, id, s)
+	if err != nil || r == nil {
+		return c, err
+	}
+	if again, ok := r.Credential(c.ID); ok {
+		c = again
+	}
+	return c, nil
 }
 
 // revokeAt calls the target, unless another credential still uses the shared
@@ -140,12 +137,12 @@ func (a *Access) lookTwice(c domain.Credential, ended contract.Ended) contract.E
 }
 
 // settleEnd writes down what the target said.
-func (a *Access) settleEnd(ctx context.Context, id domain.RequestID, c domain.Credential, ended contract.Ended, failed error) error {
+func (a *Access) settleEnd(ctx context.Context, id domain.RequestID, c domain.Credential, ended contract.Ended, failed error, s *sight) error {
 	// The outcome is written even if the caller gave up: it is already true.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoBudget)
 	defer cancel()
 	err := a.store.WithRequest(id, func(tx *store.RequestTx) error {
-		r, err := a.load(ctx, tx, id, nil)
+		r, err := a.look(ctx, tx, id, s)
 		if err != nil {
 			return err
 		}
@@ -157,7 +154,7 @@ func (a *Access) settleEnd(ctx context.Context, id domain.RequestID, c domain.Cr
 		if err != nil {
 			return err
 		}
-		return a.save(ctx, tx, next, "end settled")
+		return a.saveSeen(ctx, tx, next, "end settled", s)
 	})
 	if failed != nil {
 		a.log.Warn("ending a credential failed; it is tried again", "request", string(id), "credential", string(c.ID),

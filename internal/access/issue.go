@@ -380,7 +380,7 @@ func (a *Access) undo(ctx context.Context, j *job, failed error) error {
 		return a.save(ctx, tx, next, "issue failed")
 	})
 	if err == nil {
-		err = a.finish(ctx, j.req.ID, j.cred.ID, "the issue failed")
+		err = a.finish(ctx, j.req.ID, j.cred.ID, "the issue failed", &sight{})
 	}
 	if err != nil {
 		a.log.Warn("undoing a failed issue is left to the reaper", "request", string(j.req.ID), "credential", string(j.cred.ID), "error", err)

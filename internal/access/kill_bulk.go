@@ -140,12 +140,13 @@ func (a *Access) bulkAt(ctx context.Context, name string, list []marked) {
 // who ended it alone has done so already.
 func (a *Access) settleBulk(ctx context.Context, m marked, ended contract.Ended) {
 	err := a.flights.end(ctx, m.cred.ID, func() error {
-		c, err := a.handleOf(ctx, m.request, m.cred)
+		var s sight
+		c, err := a.handleOf(ctx, m.request, m.cred, &s)
 		if err != nil || (c.State != domain.CredRevoking && c.State != domain.CredUndoing) {
 			return err
 		}
 		a.reuse.drop(m.request, c.ID)
-		return a.settleEnd(ctx, m.request, c, a.lookTwice(c, ended), nil)
+		return a.settleEnd(ctx, m.request, c, a.lookTwice(c, ended), nil, &s)
 	})
 	if err != nil {
 		a.log.Warn("the end of a credential could not be written; it is ended once more", "credential", string(m.cred.ID), "error", err)

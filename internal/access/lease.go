@@ -21,7 +21,8 @@ type LeaseData struct {
 // again after an error. It works after the role is gone, on a new process,
 // without an entity.
 func (a *Access) LeaseEnded(ctx context.Context, d LeaseData) error {
-	last, err := a.dropNonce(ctx, d)
+	var s sight
+	last, err := a.dropNonce(ctx, d, &s)
 	switch {
 	case errors.Is(err, domain.ErrNoCredential), errors.Is(err, store.ErrNewer):
 		// No record to go by: the lease itself names what to end.
@@ -31,7 +32,7 @@ func (a *Access) LeaseEnded(ctx context.Context, d LeaseData) error {
 	case !last:
 		return nil
 	}
-	err = a.finish(ctx, d.Request, d.Credential, "its lease ended")
+	err = a.finish(ctx, d.Request, d.Credential, "its lease ended", &s)
 	if errors.Is(err, domain.ErrNoCredential) {
 		return a.orphanEnd(ctx, d)
 	}
@@ -59,9 +60,9 @@ func (a *Access) orphanEnd(ctx context.Context, d LeaseData) error {
 
 // dropNonce takes one lease off a credential and tells whether it was the
 // last.
-func (a *Access) dropNonce(ctx context.Context, d LeaseData) (last bool, err error) {
+func (a *Access) dropNonce(ctx context.Context, d LeaseData, s *sight) (last bool, err error) {
 	err = a.store.WithRequest(d.Request, func(tx *store.RequestTx) error {
-		r, err := a.load(ctx, tx, d.Request, nil)
+		r, err := a.look(ctx, tx, d.Request, s)
 		if err != nil {
 			return err
 		}
@@ -87,7 +88,7 @@ func (a *Access) dropNonce(ctx context.Context, d LeaseData) (last bool, err err
 		if err != nil {
 			return err
 		}
-		return a.save(ctx, tx, next, "nonce dropped")
+		return a.saveSeen(ctx, tx, next, "nonce dropped", s)
 	})
 	return last, err
 }

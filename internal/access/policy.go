@@ -80,8 +80,8 @@ func errHours(role domain.Role, h domain.Hours) error {
 
 // reconsider looks again at a pending request that nobody has decided on in
 // time, where a stage of its role says what happens then.
-func (a *Access) reconsider(ctx context.Context, id domain.RequestID) error {
-	r, err := a.store.OpenRequest(ctx, id)
+func (a *Access) reconsider(ctx context.Context, id domain.RequestID, s *sight) error {
+	r, err := a.glance(ctx, id, s)
 	if err != nil || r == nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (a *Access) reconsider(ctx context.Context, id domain.RequestID) error {
 		o.Met = false
 	}
 	return a.store.WithRequest(id, func(tx *store.RequestTx) error {
-		cur, err := a.load(ctx, tx, id, r)
+		cur, err := a.look(ctx, tx, id, s)
 		if err != nil || cur == nil || cur.Rev != r.Rev {
 			return err // it changed: the next look sees it
 		}
@@ -116,6 +116,6 @@ func (a *Access) reconsider(ctx context.Context, id domain.RequestID) error {
 				return err
 			}
 		}
-		return a.save(ctx, tx, next, "reconsidered")
+		return a.saveSeen(ctx, tx, next, "reconsidered", s)
 	})
 }

@@ -61,3 +61,16 @@ func TestANudgeDoesNotAskAboutEverybody(t *testing.T) {
 	m.clk.Advance(10 * time.Second)
 	m.eventually("after the interval everybody is looked at", func() bool { return m.people.spent() > 0 })
 }
+
+// The end of a lease is one read and two writes, whatever else is on the record.
+func TestCostOfTheEndOfALease(t *testing.T) {
+	m, ans := ready(t, nil, nil)
+	other := m.issued("alice", "admin")
+	for _, lease := range []access.LeaseData{ans.Lease, other.Lease} {
+		m.zero()
+		m.must(m.a.LeaseEnded(t.Context(), lease))
+		if got, want := m.s.spent(), (counts{reads: 1, writes: 2}); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+}

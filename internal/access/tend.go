@@ -13,27 +13,28 @@ import (
 // tend brings one request up to date: writes what time has brought, ends what
 // is to end, archives what is finished.
 func (a *Access) tend(ctx context.Context, id domain.RequestID) error {
-	if err := a.reconsider(ctx, id); err != nil {
+	var s sight
+	if err := a.reconsider(ctx, id, &s); err != nil {
 		return err
 	}
-	todo, err := a.catchUp(ctx, id)
+	todo, err := a.catchUp(ctx, id, &s)
 	if err != nil {
 		return err
 	}
 	for _, c := range todo {
 		// A failure is on record with its next try.
-		if err := a.finish(ctx, id, c.ID, c.Why); err != nil && ctx.Err() != nil {
+		if err := a.finish(ctx, id, c.ID, c.Why, &s); err != nil && ctx.Err() != nil {
 			return err
 		}
 	}
-	return a.archive(ctx, id)
+	return a.archive(ctx, id, &s)
 }
 
 // catchUp writes what time has brought and returns the credentials to end.
-func (a *Access) catchUp(ctx context.Context, id domain.RequestID) ([]domain.Credential, error) {
+func (a *Access) catchUp(ctx context.Context, id domain.RequestID, s *sight) ([]domain.Credential, error) {
 	var todo []domain.Credential
 	err := a.store.WithRequest(id, func(tx *store.RequestTx) error {
-		r, err := a.load(ctx, tx, id, nil)
+		r, err := a.look(ctx, tx, id, s)
 		if err != nil {
 			return err
 		}
@@ -49,7 +50,7 @@ func (a *Access) catchUp(ctx context.Context, id domain.RequestID) ([]domain.Cre
 			return err
 		}
 		if next.Rev != r.Rev {
-			if err := a.save(ctx, tx, next, "caught up"); err != nil {
+			if err := a.saveSeen(ctx, tx, next, "caught up", s); err != nil {
 				return err
 			}
 		}
@@ -97,8 +98,8 @@ func (a *Access) stuck(id domain.RequestID, cred domain.CredentialID) bool {
 
 // archive moves a finished request and repairs the person's record. The open
 // record goes last, so that whatever a crash cuts off is done by the next look.
-func (a *Access) archive(ctx context.Context, id domain.RequestID) error {
-	r, err := a.store.OpenRequest(ctx, id)
+func (a *Access) archive(ctx context.Context, id domain.RequestID, s *sight) error {
+	r, err := a.glance(ctx, id, s)
 	if err != nil {
 		return err
 	}
@@ -114,7 +115,7 @@ func (a *Access) archive(ctx context.Context, id domain.RequestID) error {
 	}
 	return a.store.WithPerson(r.Requester.Person, func(person *store.PersonTx) error {
 		return a.store.WithRequest(id, func(tx *store.RequestTx) error {
-			cur, err := tx.Get(ctx)
+			cur, err := a.look(ctx, tx, id, s)
 			if err != nil || cur == nil || !cur.Finished() {
 				return err
 			}

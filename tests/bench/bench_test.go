@@ -87,8 +87,10 @@ func TestBench(t *testing.T) {
 		storage string
 		measure func(*testing.T, *world)
 	}{
-		{"memory", inmem, b.onMemory},
-		{"raft", raft, b.onRaft},
+		{"memory-creds", inmem, b.onMemory},
+		{"memory-roles", inmem, b.together},
+		{"raft-creds", raft, b.onRaft},
+		{"raft-start", raft, b.started},
 		{"scale", inmem, b.atScale},
 		{"peers", inmem, b.besidePeers},
 	} {

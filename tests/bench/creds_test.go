@@ -45,22 +45,34 @@ func (b *run) next(w *world, s series, clients int) Next {
 
 // slice1 measures one series once and cleans up after it.
 func (b *run) slice1(w *world, table, row string, s series, clients, round int) {
+	pid := 0
 	if s.m != nil {
-		s.m.counters()
+		pid = int(s.m.counters()["pid"])
 	}
 	if s.name == "pim" {
 		s.m.profile()
-		defer s.m.profile()
 	}
-	before := w.commits()
+	before, plugin, host := w.commits(), 0.0, w.spent(w.host.PID())
+	if pid > 0 {
+		plugin = w.spent(pid)
+	}
 	sample := w.load.Closed(w.t.Context(), clients, b.slice, b.next(w, s, clients))
+	host = w.spent(w.host.PID()) - host
+	if pid > 0 {
+		plugin = w.spent(pid) - plugin
+	}
 	after := w.commits()
+	if s.name == "pim" {
+		s.m.profile()
+	}
 	calls := float64(len(sample.Latencies))
 	if calls == 0 {
 		w.t.Fatalf("%s %s %s: no call succeeded, %d failed", table, row, s.name, sample.Errors)
 	}
 	b.sample(table, row, s.name, round, sample)
+	b.results.Add(table, row, s.name, "host CPU ms/op", round, host/calls)
 	if s.m != nil {
+		b.results.Add(table, row, s.name, "plugin CPU ms/op", round, plugin/calls)
 		c := s.m.counters()
 		storage := c["gets"] + c["puts"] + c["deletes"] + c["lists"]
 		b.results.Add(table, row, s.name, "storage calls/op", round, storage/calls)

@@ -23,6 +23,11 @@ func (m *mount) background(path string, clients int) (stop func()) {
 func (b *run) onMemory(t *testing.T, w *world) {
 	t.Helper()
 	b.creds(w, "in memory")
+}
+
+// together is what people do to each other.
+func (b *run) together(t *testing.T, w *world) {
+	t.Helper()
 	b.roles(w)
 	b.slow(w)
 	b.cycles(w)
@@ -31,6 +36,10 @@ func (b *run) onMemory(t *testing.T, w *world) {
 func (b *run) onRaft(t *testing.T, w *world) {
 	t.Helper()
 	b.creds(w, "Raft")
+}
+
+func (b *run) started(t *testing.T, w *world) {
+	t.Helper()
 	b.start(w)
 }
 

@@ -84,7 +84,7 @@ func TestBench(t *testing.T) {
 	b := &run{plan: planned(t), t: t}
 	for _, part := range []struct {
 		name    string
-		storage string
+		memory  bool
 		measure func(*testing.T, *world)
 	}{
 		{"memory-creds", inmem, b.onMemory},
@@ -97,7 +97,7 @@ func TestBench(t *testing.T) {
 		if !b.only.MatchString(part.name) {
 			continue
 		}
-		if !t.Run(part.name, func(t *testing.T) { part.measure(t, newWorld(t, part.storage, b.people)) }) {
+		if !t.Run(part.name, func(t *testing.T) { part.measure(t, newWorld(t, part.memory, b.people)) }) {
 			t.Errorf("%s could not be measured", part.name)
 		}
 		if err := b.keep(); err != nil {

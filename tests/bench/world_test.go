@@ -18,8 +18,8 @@ import (
 
 const (
 	variant = harness.Variant("bench")
-	inmem   = "storage \"inmem_ha\" {}\n"
-	raft    = "" // the harness's own: one node on disk
+	inmem   = true
+	raft    = false
 	// perGrant is how many credentials one grant may have alive: as many as a
 	// person reads between two clean-ups.
 	perGrant = 32
@@ -38,10 +38,10 @@ type world struct {
 	policy string
 }
 
-func newWorld(t *testing.T, storage string, people int) *world {
+func newWorld(t *testing.T, memory bool, people int) *world {
 	t.Helper()
 	w := &world{t: t, load: newClient()}
-	w.host = harness.StartNode(t, harness.Options{LogLevel: "error", Storage: storage})
+	w.host = harness.StartNode(t, harness.Options{LogLevel: "error", InMemory: memory})
 	w.policy = w.host.Policy(t, "bench", `path "*" { capabilities = ["create", "read", "update", "delete", "list"] }`)
 	w.bob = w.host.Person(t, "bob", w.policy)
 	for range people {

@@ -28,6 +28,7 @@ type Options struct {
 	Env      []string // further KEY=value for the host process, which its plugins inherit
 	// Of StartNode only.
 	RaftLines   string // further lines of the storage stanza
+	InMemory    bool   // storage in memory instead of Raft: nothing survives Kill
 	AuditSocket string // host:port that takes the audit entries, instead of a file
 }
 

@@ -33,9 +33,11 @@ func StartNode(t testing.TB, o Options) *Host {
 		}
 	})
 	h.site.auditSocket = o.AuditSocket
-	storage, err := h.raftStanza(0, o.RaftLines)
-	if err != nil {
-		t.Fatal(err)
+	storage := "storage \"inmem_ha\" {}\n"
+	if !o.InMemory {
+		if storage, err = h.raftStanza(0, o.RaftLines); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := h.serve(o, storage, ports[0], ports[1]); err != nil {
 		t.Fatal(err)

@@ -122,6 +122,7 @@ func (b *backend) paths() ([]path, error) {
 		b.confirmPaths(),
 		b.targetPaths(targetFields),
 		b.rolePaths(roleFields),
+		b.simulatePaths(roleFields),
 		b.eligiblePaths(),
 		b.requestPaths(),
 		b.approvalPaths(),

@@ -277,7 +277,8 @@ func (b *backend) readRole(ctx context.Context, c *call) (*answer, error) {
 	return &answer{data: data, warnings: v.Warnings}, nil
 }
 
-func (b *backend) writeRole(ctx context.Context, c *call) (*answer, error) {
+// roleEdit is what was sent of a role's fields.
+func (b *backend) roleEdit(c *call) access.RoleEdit {
 	e := access.RoleEdit{Core: func(r *domain.Role) {
 		for _, f := range roleFields() {
 			if c.Given(f.name) {
@@ -287,7 +288,11 @@ func (b *backend) writeRole(ctx context.Context, c *call) (*answer, error) {
 		defaultApprovals(r, c)
 	}}
 	e.Set, e.Clear = b.providerValues(c, func(d contract.Descriptor) []contract.Field { return d.RoleFields })
-	v, err := b.access.WriteRole(ctx, caller(c), c.Capture("name"), e, editOptions(c))
+	return e
+}
+
+func (b *backend) writeRole(ctx context.Context, c *call) (*answer, error) {
+	v, err := b.access.WriteRole(ctx, caller(c), c.Capture("name"), b.roleEdit(c), editOptions(c))
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,9 @@ path "pim/roles/team-a-*" {
     "*"      = []
   }
 }
+path "pim/audit/simulate/team-a-*" {
+  capabilities = ["update"]
+}
 path "pim/targets/" {
   capabilities = ["list"]
 }

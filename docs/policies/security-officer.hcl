@@ -16,6 +16,9 @@ path "pim/holds/*" {
 path "pim/audit/*" {
   capabilities = ["read", "list"]
 }
+path "pim/audit/simulate/*" {
+  capabilities = ["update"]
+}
 path "pim/config" {
   capabilities = ["read"]
 }

@@ -155,6 +155,14 @@ func ParamsHash(params map[string]string) string {
 	return canonicalHash(params)[:32]
 }
 
+// CheckEntityID says what is wrong with an entity's id, or "".
+func CheckEntityID(id string) string {
+	if !entityIDPattern.MatchString(id) {
+		return "must be an entity id"
+	}
+	return ""
+}
+
 // EntityRef forms: an entity id, or alias:<mount accessor>/<alias name>.
 const aliasPrefix = "alias:"
 

@@ -47,14 +47,17 @@ const election = 10 * time.Second
 
 func holds(s *stage) []held {
 	return []held{
-		{"an issue at a target that hangs", 27*time.Second + election, func() <-chan struct{} { return s.hangs("create") },
+		{
+			"an issue at a target that hangs", 27*time.Second + election, func() <-chan struct{} { return s.hangs("create") },
 			func(t *testing.T, s *stage, _ harness.Answer, _, role string) {
 				t.Helper()
 				if answer, err := s.read(t, s.nodes[0], role); err == nil && answer.Status == http.StatusOK {
 					t.Errorf("a credential came out of a target that hangs: %s", answer.Body)
 				}
-			}},
-		{"a revocation by the host", 27*time.Second + election, func() <-chan struct{} { return s.hangs("delete") },
+			},
+		},
+		{
+			"a revocation by the host", 27*time.Second + election, func() <-chan struct{} { return s.hangs("delete") },
 			func(t *testing.T, s *stage, creds harness.Answer, _, _ string) {
 				t.Helper()
 				s.ledger.leaseAsked(creds.String(t, "pim_credential_id"))
@@ -62,13 +65,16 @@ func holds(s *stage) []held {
 					map[string]any{"lease_id": creds.LeaseID, "sync": true}, nil); err != nil {
 					t.Log(err)
 				}
-			}},
-		{"a revocation by the kill switch, in the background", 7*time.Second + election, func() <-chan struct{} { return s.hangs("delete") },
+			},
+		},
+		{
+			"a revocation by the kill switch, in the background", 7*time.Second + election, func() <-chan struct{} { return s.hangs("delete") },
 			func(t *testing.T, s *stage, _ harness.Answer, id, role string) {
 				t.Helper()
 				s.ledger.endAsked(id)
 				s.call(t, s.nodes[0].Root(), http.MethodPut, s.path("revoke"), map[string]any{"role": role, "hold": 0}).OK(t)
-			}},
+			},
+		},
 	}
 }
 

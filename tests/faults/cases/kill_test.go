@@ -20,8 +20,13 @@ type point struct {
 func points() []point {
 	var out []point
 	for _, p := range []point{
-		{"request filed", "request"}, {"decision", "decision"}, {"issue intended", "creds"}, {"issue settled", "creds"},
-		{"end intended", "lease"}, {"end settled", "lease"}, {"request ended", "end"},
+		{"request filed", "request"},
+		{"decision", "decision"},
+		{"issue intended", "creds"},
+		{"issue settled", "creds"},
+		{"end intended", "lease"},
+		{"end settled", "lease"},
+		{"request ended", "end"},
 	} {
 		out = append(out, point{"before put " + p.step, p.in}, point{"after put " + p.step, p.in})
 	}

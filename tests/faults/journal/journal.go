@@ -147,11 +147,11 @@ func (j *Target) serve(w http.ResponseWriter, r *http.Request) {
 		})
 	case r.Method == http.MethodPost && strings.HasPrefix(last, "selfsubject"):
 		j.review(w, r)
-	case (last == "rolebindings" || last == "secrets") && r.Method == http.MethodPost:
-		j.create(w, r)
-	case last == "token" && r.Method == http.MethodPost:
+	case r.Method == http.MethodPost && last == "token":
 		j.token(w, r, parts)
-	case len(parts) > 1 && (parts[len(parts)-2] == "rolebindings" || parts[len(parts)-2] == "secrets"):
+	case r.Method == http.MethodPost && isJournaled(last):
+		j.create(w, r)
+	case len(parts) > 1 && isJournaled(parts[len(parts)-2]):
 		j.one(w, r, last)
 	case r.Method == http.MethodGet:
 		j.list(w, r, last)
@@ -159,6 +159,9 @@ func (j *Target) serve(w http.ResponseWriter, r *http.Request) {
 		status(w, http.StatusNotFound, "NotFound")
 	}
 }
+
+// isJournaled tells whether a resource is one whose objects give access.
+func isJournaled(resource string) bool { return resource == "rolebindings" || resource == "secrets" }
 
 // review allows everything.
 func (j *Target) review(w http.ResponseWriter, r *http.Request) {

@@ -89,7 +89,8 @@ func Table(w io.Writer, raw string) (rows, failed int, err error) {
 		list = append(list, r)
 	}
 	slices.SortStableFunc(list, func(a, b Row) int { return number(a.Case) - number(b.Case) })
-	out := "| case | what | host | runs | orphans | wrong grants | longest revoke delay | note |\n|---|---|---|---|---|---|---|---|\n"
+	var out strings.Builder
+	out.WriteString("| case | what | host | runs | orphans | wrong grants | longest revoke delay | note |\n|---|---|---|---|---|---|---|---|\n")
 	for _, r := range list {
 		note := r.Note
 		if r.Failed {
@@ -100,9 +101,9 @@ func Table(w io.Writer, raw string) (rows, failed int, err error) {
 		if r.Delay > 0 {
 			delay = r.Delay.Round(10 * time.Millisecond).String()
 		}
-		out += fmt.Sprintf("| %s | %s | %s | %d | %d | %d | %s | %s |\n", r.Case, r.What, r.Host, r.Runs, r.Orphans, r.Wrong, delay, note)
+		fmt.Fprintf(&out, "| %s | %s | %s | %d | %d | %d | %s | %s |\n", r.Case, r.What, r.Host, r.Runs, r.Orphans, r.Wrong, delay, note)
 	}
-	_, err = io.WriteString(w, out)
+	_, err = io.WriteString(w, out.String())
 	return len(list), failed, err
 }
 

@@ -1,7 +1,6 @@
 package aws
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -75,30 +74,33 @@ func limits(role contract.Values) contract.Limits {
 
 // revocation is what a role promises about the end of its credentials. AWS
 // publishes no bound for how long a policy change takes to be seen everywhere,
-// so none is printed.
+// so none is printed. Created objects are identities, and ways into them, that
+// outlive the credential: where a policy of ours denies making them, none do.
 func revocation(role contract.Values) domain.Revocation {
 	v := normalize(role)
-	out := domain.Revocation{
-		Class:    domain.Propagating,
-		Survives: []domain.Survivor{domain.OpenSessions, domain.IdentityProofs, domain.CreatedObjects},
-	}
+	chains := len(v.Strings("allow_chaining")) > 0
+	persists := v.Bool("can_persist") || chains // the role it goes on to is bound by no policy of ours
+	out := domain.Revocation{Class: domain.Propagating, Survives: []domain.Survivor{domain.OpenSessions}}
 	switch v.String("credential_type") {
 	case kindCenter:
 		// A permission set's session is bound by no session policy of ours.
-		out.Survives = []domain.Survivor{domain.OpenSessions, domain.ChainedRoles, domain.IdentityProofs, domain.CreatedObjects}
+		chains, persists = true, true
 		if v.String("scp_deny") == "" {
 			out.Class = domain.ExpiryOnly
 		}
-	case kindUser:
-		// The key dies with the user, so it proves nobody's identity afterwards.
-		out.Survives = []domain.Survivor{domain.OpenSessions, domain.CreatedObjects}
 	case kindRole, kindFederation:
-		if len(v.Strings("allow_chaining")) > 0 {
-			out.Survives = slices.Insert(out.Survives, 1, domain.ChainedRoles)
-		}
 		if !revocable(v) {
 			out.Class = domain.ExpiryOnly
 		}
+	}
+	if chains {
+		out.Survives = append(out.Survives, domain.ChainedRoles)
+	}
+	if v.String("credential_type") != kindUser { // a user's key dies with it, and proves nobody's identity afterwards
+		out.Survives = append(out.Survives, domain.IdentityProofs)
+	}
+	if persists {
+		out.Survives = append(out.Survives, domain.CreatedObjects)
 	}
 	return out
 }

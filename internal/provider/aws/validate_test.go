@@ -131,12 +131,15 @@ func TestWhatRolesPromise(t *testing.T) {
 		class    domain.Class
 		survives string
 	}{
-		{"a role session", role(), domain.Propagating, "open_sessions identity_proofs created_objects"},
+		{"a role session", role(), domain.Propagating, "open_sessions identity_proofs"},
 		{"a role session that may go on", role("allow_chaining", []string{roleARN(homeAccount, "x")}), domain.Propagating, "open_sessions chained_roles identity_proofs created_objects"},
-		{"a role session that declares it", role("revocation", "expiry_only"), domain.ExpiryOnly, "open_sessions identity_proofs created_objects"},
-		{"a user", userFields(), domain.Propagating, "open_sessions created_objects"},
-		{"a federation token", federationFields(), domain.ExpiryOnly, "open_sessions identity_proofs created_objects"},
-		{"a federation token with a deny", federationFields("revocation", "propagating"), domain.Propagating, "open_sessions identity_proofs created_objects"},
+		{"a role session that may persist", role("can_persist", true), domain.Propagating, "open_sessions identity_proofs created_objects"},
+		{"a role session that declares it", role("revocation", "expiry_only"), domain.ExpiryOnly, "open_sessions identity_proofs"},
+		{"a user", userFields(), domain.Propagating, "open_sessions"},
+		{"a user that may persist", userFields("can_persist", true), domain.Propagating, "open_sessions created_objects"},
+		{"a federation token", federationFields(), domain.ExpiryOnly, "open_sessions identity_proofs"},
+		{"a federation token with a deny", federationFields("revocation", "propagating"), domain.Propagating, "open_sessions identity_proofs"},
+		{"a federation token that may persist", federationFields("can_persist", true), domain.ExpiryOnly, "open_sessions identity_proofs created_objects"},
 		{"an assignment", centerFields(), domain.ExpiryOnly, "open_sessions chained_roles identity_proofs created_objects"},
 		{"an assignment with a service control policy", centerFields("scp_deny", fakeRail), domain.Propagating, "open_sessions chained_roles identity_proofs created_objects"},
 	} {

@@ -98,9 +98,13 @@ func (a *Access) WriteRole(ctx context.Context, c Caller, name string, e RoleEdi
 	if err := a.indexed(ctx); err != nil {
 		return nil, err
 	}
+	guarded, err := a.guardSelf(ctx, name, e)
+	if err != nil {
+		return nil, err
+	}
 	var out *RoleView
 	by := a.editor(ctx, c)
-	err := a.withRole(name, func(tx roleTx) error {
+	err = a.withRole(name, func(tx roleTx) error {
 		old, err := tx.Get(ctx)
 		if err != nil {
 			return err
@@ -123,7 +127,7 @@ func (a *Access) WriteRole(ctx context.Context, c Caller, name string, e RoleEdi
 			}
 			if out, err = a.roleView(ctx, next); err == nil {
 				out.Effect = eff
-				out.Warnings = append(out.Warnings, report.Warnings...)
+				out.Warnings = append(append(out.Warnings, report.Warnings...), guarded...)
 			}
 			return err
 		})

@@ -162,6 +162,15 @@ type SelfIdentifier interface {
 	SelfEntities() []string
 }
 
+// SelfGuard finds out at the target whether a role would hand out the engine's
+// own identity, elevate it, or let its holder become it. It is asked when a role
+// is written, and reads the target alone; Issue refuses the same.
+type SelfGuard interface {
+	// GuardSelf reports a problem for each way in which the role reaches the
+	// engine's own identity, and a warning for what could not be found out.
+	GuardSelf(ctx context.Context, spec Spec) Report
+}
+
 // Limits bound a role's credentials.
 type Limits struct {
 	MinTTL       time.Duration // shortest life the target can make; 0 = none

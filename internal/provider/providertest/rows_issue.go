@@ -206,6 +206,7 @@ func survivesCrash(r *run) {
 func runsInParallel(r *run) {
 	const workers = 12
 	var wg sync.WaitGroup
+	r.beside = workers
 	for range workers {
 		in := r.input()
 		if r.c.OtherPrincipal != "" {

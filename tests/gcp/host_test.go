@@ -159,6 +159,7 @@ func TestCheckThroughTheHost(t *testing.T) {
 
 func TestBadInputIsRefusedByTheHost(t *testing.T) {
 	o := newOffice(t)
+	o.write(t, "targets/wide", o.target(args{"managed_resources": []string{"projects/engine-home", "folders/77"}}))
 	for name, row := range map[string]struct {
 		path string
 		data args
@@ -171,7 +172,13 @@ func TestBadInputIsRefusedByTheHost(t *testing.T) {
 		"a role of the engine's own account": {"roles/x", o.role(args{"service_account_email": engine})},
 		"a role of owner":                    {"roles/x", o.role(args{"iam_roles": "roles/owner"})},
 		"a role that escapes its condition":  {"roles/x", o.role(args{"iam_roles": "roles/compute.viewer", "condition": "true) || (true"})},
-		"a role somewhere else":              {"roles/x", o.role(args{"iam_roles": "roles/compute.viewer", "resources": "projects/other-1"})},
+		"a role that may act as the engine": {"roles/x", o.role(args{
+			"target": "wide", "iam_roles": "roles/custom.impersonator", "resources": "projects/engine-home",
+		})},
+		"a role on the folder above the engine": {"roles/x", o.role(args{
+			"target": "wide", "iam_roles": "roles/iam.serviceAccountTokenCreator", "resources": "folders/77",
+		})},
+		"a role somewhere else": {"roles/x", o.role(args{"iam_roles": "roles/compute.viewer", "resources": "projects/other-1"})},
 	} {
 		t.Run(name, func(t *testing.T) {
 			answer := host.Root().Write(t, o.path(row.path), row.data)

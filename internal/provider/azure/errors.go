@@ -243,6 +243,12 @@ func withoutText(err error) error {
 	return fmt.Errorf("error of type %T", err)
 }
 
+// isOwnIdentity tells whether an error is that a role reaches the engine.
+func isOwnIdentity(err error) bool {
+	own, ok := errors.AsType[*contract.Error](err)
+	return ok && own.Code == "own_identity"
+}
+
 // publicOf is the part of an error of ours that people may read.
 func publicOf(err error) string {
 	if own, ok := errors.AsType[*contract.Error](err); ok {

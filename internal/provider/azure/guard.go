@@ -68,9 +68,7 @@ func (p *Provider) Validate(ctx context.Context, spec contract.Spec, probe bool)
 	if !probe || !report.OK() {
 		return report
 	}
-	if err := p.refuseSelf(ctx, "validate", r, ""); err != nil {
-		report.Addf(subject(r), "%s", publicOf(err))
-	}
+	p.guard(ctx, r, &report)
 	for _, g := range r.grants {
 		if _, err := p.arm.define(ctx, g.scope, g.role); err != nil {
 			report.Addf("azure_roles", "%s", publicOf(failure("read role definition", err)))
@@ -86,6 +84,26 @@ func (p *Provider) Validate(ctx context.Context, spec contract.Spec, probe bool)
 		}
 	}
 	return report
+}
+
+// GuardSelf implements contract.SelfGuard.
+func (p *Provider) GuardSelf(ctx context.Context, spec contract.Spec) contract.Report {
+	var out contract.Report
+	if r, report := p.config.readRole(spec.Fields); report.OK() {
+		p.guard(ctx, r, &out)
+	}
+	return out
+}
+
+func (p *Provider) guard(ctx context.Context, r role, report *contract.Report) {
+	err := p.refuseSelf(ctx, "check role", r, "")
+	switch {
+	case err == nil:
+	case isOwnIdentity(err):
+		report.Addf(subject(r), "%s", publicOf(err))
+	default:
+		report.Warnf("whether the role reaches the engine's own identity could not be found out: %s", publicOf(err))
+	}
 }
 
 // subject is the field that a problem with a role's aim belongs to.

@@ -19,17 +19,7 @@ func (p *Provider) Validate(ctx context.Context, spec contract.Spec, probe bool)
 	if !probe || !report.OK() {
 		return report
 	}
-	if err := p.refuseSelf(ctx, "check role", r); err != nil {
-		field := "iam_roles"
-		if r.existing != "" {
-			field = "service_account_email"
-		}
-		if isOwnIdentity(err) {
-			report.Addf(field, "%s", publicOf(err))
-		} else {
-			report.Warnf("whether the role reaches the engine's own identity could not be found out: %s", err.Error())
-		}
-	}
+	p.guard(ctx, r, &report)
 	out := contract.CheckReport{}
 	p.ask(ctx, p.needs(r), &out)
 	for _, m := range out.Missing {
@@ -39,6 +29,29 @@ func (p *Provider) Validate(ctx context.Context, spec contract.Spec, probe bool)
 		report.Warnf("could not be found out: %s", u)
 	}
 	return report
+}
+
+// GuardSelf implements contract.SelfGuard: permissions of roles that are not
+// known by name are read from Google.
+func (p *Provider) GuardSelf(ctx context.Context, spec contract.Spec) contract.Report {
+	var out contract.Report
+	if r, report := p.config.readRole(spec.Fields); report.OK() {
+		p.guard(ctx, r, &out)
+	}
+	return out
+}
+
+func (p *Provider) guard(ctx context.Context, r role, report *contract.Report) {
+	err := p.refuseSelf(ctx, "check role", r)
+	switch {
+	case err == nil:
+	case isOwnIdentity(err) && r.existing != "":
+		report.Addf("service_account_email", "%s", publicOf(err))
+	case isOwnIdentity(err):
+		report.Addf("iam_roles", "%s", publicOf(err))
+	default:
+		report.Warnf("whether the role reaches the engine's own identity could not be found out: %s", err.Error())
+	}
 }
 
 // Check implements contract.Checker. It changes nothing at Google.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/condition"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
@@ -15,12 +16,13 @@ import (
 const rolesWithConditions = 512
 
 // judge gives what judges a role's conditions for a request of one entity; nil
-// for a role that has none. What a condition needs and the caller cannot give
-// makes it fail when it is asked for, not before.
-func (a *Access) judge(ctx context.Context, role domain.Role, r domain.Request, e domain.Entity, token *condition.TokenFacts) (domain.Judge, error) {
+// for a role that has none. What a condition needs and is not to be had makes it
+// fail when it is asked for, not before. caller is the requester while they
+// call, and nil while somebody else does.
+func (a *Access) judge(ctx context.Context, role domain.Role, r domain.Request, e domain.Entity, caller *actor) (domain.Judge, error) {
 	exprs := role.Conditions()
 	if len(exprs) == 0 {
-		return nil, nil
+		return nil, nil //nolint:nilnil // no conditions, no judge
 	}
 	set := a.conditions.Set(role.Revision(), slices.Sorted(maps.Values(exprs)), siteOf(role))
 	cfg, err := a.store.Config(ctx)
@@ -31,14 +33,25 @@ func (a *Access) judge(ctx context.Context, role domain.Role, r domain.Request, 
 	in := condition.Input{
 		Request:   condition.RequestOf(r),
 		Requester: condition.RequesterOf(e, person, domain.IsMachine(e, cfg.HumanMounts)),
-		Token:     token, Role: condition.RoleOf(role), Now: a.now(), Params: r.Params,
+		Role:      condition.RoleOf(role), Now: a.now(), Params: r.Params,
 	}
 	if set.UsesHistory() {
 		if in.History, err = a.history(ctx, person, role.Name); err != nil {
 			return nil, err
 		}
 	}
-	return set.Judge(in), nil
+	if set.UsesToken() && caller != nil {
+		if in.Token, err = a.tokenFacts(ctx, *caller, role); err != nil {
+			a.log.Warn("a calling token could not be looked up: what asks about it fails", "role", role.Name, "error", err)
+		}
+	}
+	judge := set.Judge(in)
+	return func(expr string) (bool, error) {
+		if caller == nil && set.OfToken(expr) {
+			return false, domain.ErrNotNow
+		}
+		return judge(expr)
+	}, nil
 }
 
 // history is a person's recent use of a role, as conditions see it.
@@ -57,15 +70,20 @@ func (a *Access) history(ctx context.Context, p domain.Person, role string) (*co
 }
 
 func siteOf(role domain.Role) condition.Site {
-	return condition.Site{Params: contract.SortedKeys(role.Params)}
+	return condition.Site{Token: role.TokenTarget != "", Params: contract.SortedKeys(role.Params)}
 }
 
 // checkConditions reports what is wrong with any condition of a role, each
-// under its own field.
+// under its own field. Stages are judged while approvers call, so they cannot
+// ask about the requester's token.
 func (a *Access) checkConditions(p *fault.Problems, role domain.Role) {
 	exprs := role.Conditions()
 	for _, field := range contract.SortedKeys(exprs) {
-		for _, why := range a.conditions.Check(exprs[field], siteOf(role)) {
+		site := siteOf(role)
+		if strings.HasPrefix(field, "stages.") {
+			site.Token = false
+		}
+		for _, why := range a.conditions.Check(exprs[field], site) {
 			p.Add(field, why)
 		}
 	}

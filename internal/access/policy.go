@@ -17,12 +17,12 @@ func (a *Access) factsOf(ctx context.Context, role domain.Role, r domain.Request
 	if err != nil {
 		return domain.Facts{}, err
 	}
-	f, err := a.factsFor(ctx, role, r, decisions, e)
-	return f, err
+	return a.factsFor(ctx, role, r, decisions, e, nil)
 }
 
-// factsFor is factsOf for a requester that has been read.
-func (a *Access) factsFor(ctx context.Context, role domain.Role, r domain.Request, decisions []domain.Decision, requester *domain.Entity) (domain.Facts, error) {
+// factsFor is factsOf for a requester that has been read; caller is the
+// requester while they call.
+func (a *Access) factsFor(ctx context.Context, role domain.Role, r domain.Request, decisions []domain.Decision, requester *domain.Entity, caller *actor) (domain.Facts, error) {
 	cfg, err := a.store.Config(ctx)
 	if err != nil {
 		return domain.Facts{}, err
@@ -33,7 +33,7 @@ func (a *Access) factsFor(ctx context.Context, role domain.Role, r domain.Reques
 	}
 	if requester != nil && !requester.Disabled {
 		f.RequesterNow, _ = domain.PersonOf(*requester, cfg.PersonKey)
-		if f.Judge, err = a.judge(ctx, role, r, *requester, nil); err != nil {
+		if f.Judge, err = a.judge(ctx, role, r, *requester, caller); err != nil {
 			return f, err
 		}
 	}

@@ -129,7 +129,7 @@ func (a *Access) suppose(ctx context.Context, role domain.Role, ask SimulateAsk,
 func (a *Access) supposedOutcome(ctx context.Context, role domain.Role, r domain.Request, who actor, ask SimulateAsk, out *Simulated) (domain.Outcome, domain.RequestState, error) {
 	now := r.Times.Requested
 	entity := who.Entity
-	f, err := a.factsFor(ctx, role, r, nil, &entity)
+	f, err := a.factsFor(ctx, role, r, nil, &entity, nil)
 	if err != nil {
 		return domain.Outcome{}, "", err
 	}
@@ -235,7 +235,7 @@ func (a *Access) difference(ctx context.Context, role domain.Role, r domain.Requ
 	if err != nil {
 		return nil, err
 	}
-	f, err := a.factsFor(ctx, role, r, r.Decisions, e)
+	f, err := a.factsFor(ctx, role, r, r.Decisions, e, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -105,7 +105,7 @@ func (a *Access) admitted(ctx context.Context, who actor, role domain.Role, r do
 		return domain.Outcome{}, err
 	}
 	entity := who.Entity
-	f, err := a.factsFor(ctx, role, r, nil, &entity)
+	f, err := a.factsFor(ctx, role, r, nil, &entity, &who)
 	if err != nil {
 		return domain.Outcome{}, err
 	}

@@ -51,7 +51,7 @@ func (a *Access) verify(ctx context.Context, who actor, role domain.Role, r doma
 // outcome evaluates a grant by some of its decisions; all = by every one.
 func (a *Access) outcome(ctx context.Context, who actor, role domain.Role, r domain.Request, ds []domain.Decision) (o domain.Outcome, all bool, err error) {
 	entity := who.Entity
-	f, err := a.factsFor(ctx, role, r, ds, &entity)
+	f, err := a.factsFor(ctx, role, r, ds, &entity, &who)
 	if err != nil {
 		return o, false, err
 	}

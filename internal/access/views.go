@@ -149,7 +149,8 @@ func (a *Access) explained(ctx context.Context, r domain.Request, who actor) (Re
 	}
 	f, err := a.factsOf(ctx, *role, r, r.Decisions)
 	if err != nil {
-		return v, err
+		a.log.Warn("how the rules of a role stand cannot be told now", "request", string(r.ID), "error", err)
+		return v, nil
 	}
 	o := domain.Evaluate(*role, f)
 	v.Rules = o.Rules

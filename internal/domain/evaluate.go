@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"errors"
 	"fmt"
 	"sort"
 	"strings"
@@ -103,36 +104,40 @@ func (o *Outcome) rule(name string, status RuleStatus, reason string) {
 
 // judged tells how a condition comes out; without a judge it fails.
 func (f Facts) judged(expr string) RuleStatus {
+	status, _ := f.judgedNow(expr)
+	return status
+}
+
+// judgedNow is judged, and whether the condition can be judged at all while
+// somebody else than the requester calls.
+func (f Facts) judgedNow(expr string) (status RuleStatus, now bool) {
 	if f.Judge == nil {
-		return Failed
+		return Failed, true
 	}
 	switch ok, err := f.Judge(expr); {
+	case errors.Is(err, ErrNotNow):
+		return Unmet, false
 	case err != nil:
-		return Failed
+		return Failed, true
 	case ok:
-		return Met
+		return Met, true
 	}
-	return Unmet
+	return Unmet, true
 }
 
 // conditions judges what the role says over the request as a whole. What cannot
 // be judged denies, and approves nothing.
 func (o *Outcome) conditions(role Role, f Facts) {
 	if role.DenyWhen != "" {
-		switch f.judged(role.DenyWhen) {
-		case Unmet:
-			o.rule("deny_when", Met, "its condition does not hold")
-		case Met:
-			o.Blocked = true
-			o.rule("deny_when", Unmet, "the role refuses this: its deny_when holds")
-		case Failed:
-			o.Blocked = true
-			o.rule("deny_when", Failed, "the role refuses this: its deny_when cannot be judged")
-		}
+		o.denyWhen(f.judgedNow(role.DenyWhen))
 	}
 	for _, need := range role.Require {
-		status, reason := f.judged(need.When), "holds"
-		if status != Met {
+		status, now := f.judgedNow(need.When)
+		reason := "holds"
+		switch {
+		case !now:
+			reason = ErrNotNow.Error()
+		case status != Met:
 			o.Blocked = true
 			reason = Printable(need.Text())
 		}
@@ -145,6 +150,21 @@ func (o *Outcome) conditions(role Role, f Facts) {
 			Met: "the role approves this by itself", Unmet: "does not hold: people decide", Failed: "cannot be judged: people decide",
 		}[status]
 		o.rule("auto_approve_when", status, reason)
+	}
+}
+
+func (o *Outcome) denyWhen(status RuleStatus, now bool) {
+	switch {
+	case !now:
+		o.rule("deny_when", Unmet, ErrNotNow.Error())
+	case status == Unmet:
+		o.rule("deny_when", Met, "its condition does not hold")
+	case status == Met:
+		o.Blocked = true
+		o.rule("deny_when", Unmet, "the role refuses this: its deny_when holds")
+	default:
+		o.Blocked = true
+		o.rule("deny_when", Failed, "the role refuses this: its deny_when cannot be judged")
 	}
 }
 

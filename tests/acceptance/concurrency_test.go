@@ -294,7 +294,7 @@ func (h *history) judge(t *testing.T) string {
 	if len(h.odd) > 0 {
 		h.show(t)
 	}
-	if result := porcupine.CheckOperationsTimeout(sequential(), h.calls, 20*time.Second); result != porcupine.Ok {
+	if result := porcupine.CheckOperationsTimeout(sequential(), h.calls, 2*time.Minute); result != porcupine.Ok {
 		h.show(t)
 		t.Fatalf("no order of these calls explains the answers (%s)", result)
 	}

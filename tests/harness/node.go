@@ -231,6 +231,17 @@ func (m *Mount) Upgrade(t testing.TB, version string) {
 	h.Root().Write(t, "sys/plugins/reload/backend", map[string]any{"mounts": m.Path + "/"}).OK(t)
 }
 
+// Running is the version of the plugin that the mount runs.
+func (m *Mount) Running(t testing.TB) string {
+	t.Helper()
+	mounts := m.Host.Root().Read(t, "sys/mounts").OK(t)
+	mount, ok := mounts.Data[m.Path+"/"].(map[string]any)
+	if !ok {
+		t.Fatalf("%s: no mount %s", mounts.Request, m.Path)
+	}
+	return fmt.Sprint(mount["running_plugin_version"])
+}
+
 // addVersion builds the Faults variant under another version number and puts it into
 // the plugin directory.
 func (s *site) addVersion(root, version string) (sum string, err error) {

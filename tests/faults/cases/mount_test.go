@@ -124,6 +124,9 @@ func TestR13ReloadAndUpgrade(t *testing.T) {
 	longest := time.Duration(0)
 	for i, version := range versions {
 		s.pim.Upgrade(t, version)
+		if running := s.pim.Running(t); version != "" && running != version {
+			t.Errorf("the mount runs %s, want %s", running, version)
+		}
 		half := leases[i*len(leases)/2 : (i+1)*len(leases)/2]
 		for _, l := range half {
 			began := time.Now()

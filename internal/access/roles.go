@@ -239,6 +239,9 @@ func (a *Access) checkRole(ctx context.Context, r domain.Role) (contract.Report,
 		p.Add(x.Field, x.Text)
 	}
 	a.checkConditions(&p, r)
+	if r.ObserveUntil.After(a.now().Add(domain.LimitObserve)) {
+		p.Add("observe_until", "is more than 90 days ahead")
+	}
 	if err := a.checkOwner(ctx, &p, r); err != nil {
 		return contract.Report{}, err
 	}

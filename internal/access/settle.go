@@ -152,6 +152,9 @@ func (a *Access) answer(ctx context.Context, role domain.Role, r domain.Request,
 	data["pim_history_head"] = r.History.Head
 	data["pim_shared"] = sharedRead
 	data["pim_break_glass"] = r.BreaksGlass()
+	if r.Observed != "" {
+		data["pim_observed"] = r.Observed
+	}
 	maps.Copy(data, revocationFields(a.revocationOf(ctx, role, r.Target)))
 	return &Answer{
 		Data: data, TTL: ttl, WrapTTL: role.WrapTTL.Duration(),

@@ -38,6 +38,7 @@ func fullRole() Role {
 	r.AutoApproveWhen, r.DenyWhen = "role.name == 'x'", "role.name == 'y'"
 	r.Require = []Requirement{{Name: "ticket", When: "request.ticket != ''", Message: "name a ticket"}}
 	r.AllowedWindows = []Window{{Days: []string{"mon"}, From: "09:00", To: "17:00", Zone: "Europe/Vienna"}}
+	r.Enforce, r.ObserveUntil = EnforceObserve, at("720h")
 	r.FreezeWindows = []Freeze{{From: at("0s"), Until: at("1h"), Reason: "change freeze"}}
 	r.BreakGlass = BreakGlass{
 		BreakGlassGroups: []string{"on-call"}, BreakGlassTTL: 1800, BreakGlassMax: 2, BreakGlassLimitPerson: 3,
@@ -73,6 +74,7 @@ func fullRequest(t *testing.T) Request {
 		t.Fatal(err)
 	}
 	r.Decisions[0].Stage, r.Stage, r.Reconsider, r.ReviewOwed = 1, 1, at("2h"), "nobody answered in time"
+	r.Observed = "would have waited"
 	r.Times.TargetConfirmed, r.Times.FirstRefused = at("71m"), at("71m30s")
 	bob := party("bob")
 	r.Glass = &Glass{Event: id(20), Heard: at("61m"), HeardBy: "siem", Rotate: RotationOwed, RotateDue: at("90m"), Tries: 1}

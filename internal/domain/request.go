@@ -70,6 +70,7 @@ type Request struct {
 	Stage       int          `json:"stage,omitempty"`       // that it waits at, as last derived: for lists
 	Reconsider  time.Time    `json:"reconsider,omitzero"`   // when a stage will have waited in vain
 	ReviewOwed  string       `json:"review_owed,omitempty"` // why somebody has to look at it afterwards
+	Observed    string       `json:"observed,omitempty"`    // what the policy would have said, when it was only observed
 	Reason      string       `json:"reason,omitempty"`      // why it ended early, in our words or the revoker's
 	Credentials []Credential `json:"credentials,omitempty"`
 	Issued      int          `json:"issued,omitempty"` // credentials ever planned
@@ -124,6 +125,9 @@ func File(r Request, requestTTL Seconds, now time.Time) Request {
 	}
 	r.Times = Times{Requested: now}
 	r.note(now, r.Requester, "filed", fmt.Sprintf("asked for role %s for %s", r.Role, r.TTL.Duration()))
+	if r.Observed != "" {
+		r.note(now, Party{}, "observed", "the policy is only observed: "+r.Observed)
+	}
 	return r
 }
 

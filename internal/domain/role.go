@@ -72,6 +72,8 @@ type Role struct {
 	Require         []Requirement        `json:"require,omitempty"`
 	AllowedWindows  []Window             `json:"allowed_windows,omitempty"`
 	FreezeWindows   []Freeze             `json:"freeze_windows,omitempty"`
+	Enforce         string               `json:"enforce,omitempty"` // "" = always
+	ObserveUntil    time.Time            `json:"observe_until,omitzero"`
 
 	TTL            Seconds `json:"ttl"`
 	MaxTTL         Seconds `json:"max_ttl"`

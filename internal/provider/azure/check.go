@@ -148,7 +148,7 @@ func (p *Provider) count(ctx context.Context, self string, out *contract.CheckRe
 	tally(out, "owned_directory_objects", owned, mostObjects, err)
 	err = list(ctx, p.graph, graphCall{path: "/directory/deletedItems/microsoft.graph.application", query: selecting("id,tags")},
 		func(app application) error {
-			if slices.Contains(app.Tags, "pim-target:"+p.target.Name) {
+			if slices.Contains(app.Tags, "pim-target:"+p.target.Tag()) {
 				deleted++
 			}
 			return nil

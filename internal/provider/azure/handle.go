@@ -106,7 +106,7 @@ func (p *Provider) planned(in contract.Input) (r role, n names, shared string, e
 	}
 	for _, g := range r.grants {
 		n.Roles = append(n.Roles, assignment{
-			Scope: g.scope, Role: g.role, Name: guid(p.target.Place, p.target.Name, seed, g.role, strings.ToLower(g.scope)),
+			Scope: g.scope, Role: g.role, Name: guid(p.target.Place, p.target.Tag(), seed, g.role, strings.ToLower(g.scope)),
 		})
 	}
 	return r, n, shared, nil

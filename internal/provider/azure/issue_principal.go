@@ -54,7 +54,7 @@ func (p *Provider) handOut(ctx context.Context, j *job) (contract.Issued, error)
 
 func (p *Provider) tags(j *job) []string {
 	return []string{
-		"pim", "pim-target:" + p.target.Name, "pim-credential:" + string(j.in.Credential), "pim-request:" + string(j.in.Request),
+		"pim", "pim-target:" + p.target.Tag(), "pim-credential:" + string(j.in.Credential), "pim-request:" + string(j.in.Request),
 	}
 }
 
@@ -125,7 +125,7 @@ func (p *Provider) havePrincipal(ctx context.Context, j *job) (bool, error) {
 
 func (p *Provider) haveAssignments(ctx context.Context, j *job) (bool, error) {
 	for _, a := range j.names.Roles {
-		err := p.arm.assign(ctx, a, j.names.Principal, principalService, describeFor(p.target.Name, j.in.Credential, j.in.Request))
+		err := p.arm.assign(ctx, a, j.names.Principal, principalService, describeFor(p.target.Tag(), j.in.Credential, j.in.Request))
 		if codeOf(err) == "PrincipalNotFound" {
 			return false, nil // Azure does not know the principal yet
 		}

@@ -40,7 +40,7 @@ func (p *Provider) askTimed(ctx context.Context, j *job, what armauthorization.R
 	if j.end().Before(p.env.Clock.Now().Add(shortestSchedule)) {
 		return contract.Issued{}, refused(opTimed, "too_late", "Azure assigns no role for less than five minutes")
 	}
-	made, err := p.arm.ask(ctx, a, j.names.Principal, what, j.end(), describeFor(p.target.Name, j.in.Credential, j.in.Request))
+	made, err := p.arm.ask(ctx, a, j.names.Principal, what, j.end(), describeFor(p.target.Tag(), j.in.Credential, j.in.Request))
 	if err == nil {
 		if err := j.note(func(n *names) { n.Given = true }); err != nil {
 			return contract.Issued{}, err
@@ -169,7 +169,7 @@ func (p *Provider) removeTimed(ctx context.Context, h domain.Handle, n names) (c
 	now, a := p.env.Clock.Now(), n.Roles[0]
 	a.Name = guid(a.Name, "remove", rand.Text()) // nothing is made by it, so it needs no record
 	_, err := p.arm.ask(ctx, a, n.Principal, armauthorization.RequestTypeAdminRemove, time.Time{},
-		describeFor(p.target.Name, h.Credential, ""))
+		describeFor(p.target.Tag(), h.Credential, ""))
 	switch codeOf(err) {
 	case "RoleAssignmentDoesNotExist":
 		return p.lookAgain(h), nil

@@ -92,13 +92,13 @@ func (p *Provider) sort(ra *armauthorization.RoleAssignment, out foundRoles) err
 	if props.Description == nil || props.Scope == nil || props.RoleDefinitionID == nil || props.PrincipalID == nil {
 		return nil
 	}
-	cred, req, ours := readDescription(*props.Description, p.target.Name)
+	cred, req, ours := readDescription(*props.Description, p.target.Tag())
 	a := assignment{Scope: *props.Scope, Role: strings.ToLower(last(*props.RoleDefinitionID)), Name: *ra.Name}
 	if !ours || !scopeForm.MatchString(a.Scope) || !guidForm.MatchString(a.Role) || !guidForm.MatchString(a.Name) {
 		return nil
 	}
 	who := strings.ToLower(*props.PrincipalID)
-	if a.Name != guid(p.target.Place, p.target.Name, who, a.Role, strings.ToLower(a.Scope)) {
+	if a.Name != guid(p.target.Place, p.target.Tag(), who, a.Role, strings.ToLower(a.Scope)) {
 		out.of[string(cred)] = append(out.of[string(cred)], a)
 		out.requests[string(cred)] = req
 		return nil
@@ -113,7 +113,7 @@ func (p *Provider) sort(ra *armauthorization.RoleAssignment, out foundRoles) err
 // assignments of its principal.
 func (p *Provider) ourApplications(ctx context.Context, roles foundRoles, yield func(contract.Found) error) error {
 	query := url.Values{
-		"$filter": {"tags/any(t:t eq 'pim-target:" + p.target.Name + "')"}, "$select": {"id,appId,tags"}, "$top": {pageSize},
+		"$filter": {"tags/any(t:t eq 'pim-target:" + p.target.Tag() + "')"}, "$select": {"id,appId,tags"}, "$top": {pageSize},
 	}
 	var failed error
 	err := list(ctx, p.graph, graphCall{path: "/applications", query: query}, func(app application) error {

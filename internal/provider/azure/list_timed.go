@@ -44,7 +44,7 @@ func (p *Provider) tells(r *scheduleRequest) bool {
 	if r.Justification == nil {
 		return false
 	}
-	_, _, ok := readDescription(*r.Justification, p.target.Name)
+	_, _, ok := readDescription(*r.Justification, p.target.Tag())
 	return ok
 }
 
@@ -61,7 +61,7 @@ func (p *Provider) usersOf(s schedule, asked map[string]*scheduleRequest, out fo
 		if !same || !p.tells(r) || !guidForm.MatchString(name) {
 			continue
 		}
-		cred, req, _ := readDescription(*r.Justification, p.target.Name)
+		cred, req, _ := readDescription(*r.Justification, p.target.Tag())
 		n := names{
 			Kind: kindAssignment, Timed: true, Given: true, Principal: s.who, Roles: []assignment{{Scope: s.scope, Role: s.role, Name: name}},
 		}

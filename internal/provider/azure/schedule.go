@@ -200,7 +200,7 @@ func (p *Provider) ours(ctx context.Context, s *schedule) (mine, seen bool, err 
 		return false, false, err
 	}
 	if r.Justification != nil {
-		_, _, mine = readDescription(*r.Justification, p.target.Name)
+		_, _, mine = readDescription(*r.Justification, p.target.Tag())
 	}
 	return mine, true, nil
 }

@@ -45,6 +45,13 @@ func (c *Cloud) AddAccount(project, email string) *Account {
 	return a
 }
 
+// Describe gives an account a description.
+func (c *Cloud) Describe(email, text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.accounts[email].Description = text
+}
+
 func (c *Cloud) newAccount(project, email string) *Account {
 	c.serial++
 	a := &Account{

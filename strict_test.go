@@ -70,6 +70,7 @@ func TestMalformedInput(t *testing.T) {
 		{"a number for a map", map[string]any{"labels": 5}, []string{"labels: must be a map of strings: key=value, or an object of strings"}},
 		{"a text for a moment", map[string]any{"opens_at": canary}, []string{"opens_at: must be a time like 2026-03-02T09:00:00Z"}},
 		{"a moment without a zone", map[string]any{"opens_at": "2026-03-02T09:00:00"}, []string{"opens_at: must be a time like 2026-03-02T09:00:00Z"}},
+		{"a moment of no year in UTC", map[string]any{"opens_at": "9999-12-31T23:59:59-14:00"}, []string{"opens_at: must be a time like 2026-03-02T09:00:00Z"}},
 		{"a number for a moment", map[string]any{"opens_at": 1770000000}, []string{"opens_at: must be a time like 2026-03-02T09:00:00Z"}},
 		{"a text for objects", map[string]any{"beds": canary}, []string{"beds: must be an object of objects"}},
 		{"a text for an object", bed(canary), []string{"beds: must be an object of objects"}},

@@ -245,8 +245,10 @@ func checkSeconds(n int) (int, string) {
 
 func parseTime(raw any) (any, string) {
 	if s, ok := raw.(string); ok {
-		if t, err := time.Parse(time.RFC3339, s); err == nil {
-			return t.UTC(), ""
+		// In whole seconds, as it is shown and as digests have it; and a year that can
+		// be written in UTC too.
+		if t, err := time.Parse(time.RFC3339, s); err == nil && t.UTC().Year() >= 0 && t.UTC().Year() <= 9999 {
+			return t.UTC().Truncate(time.Second), ""
 		}
 	}
 	return nil, "must be a time like 2026-03-02T09:00:00Z"

@@ -68,6 +68,11 @@ func configFields() []configField {
 			func(c *domain.Config, in *call, n string) { c.EndOnIneligible = in.Bool(n) },
 		},
 		{
+			field{name: "events", typ: contract.TypeStrings, desc: "Kinds of events in the feed beside those that always are: " + eventKindsText() + ". Each costs a write or two."},
+			func(c domain.Config) any { return orEmpty(c.Events) },
+			func(c *domain.Config, in *call, n string) { c.Events = in.Strings(n) },
+		},
+		{
 			field{name: "edit_sod", typ: contract.TypeBool, desc: "Security edits of roles, targets and these settings wait until another person confirms them. Switching it takes two people too, on as well as off."},
 			func(c domain.Config) any { return c.EditSOD },
 			func(c *domain.Config, in *call, n string) { c.EditSOD = in.Bool(n) },

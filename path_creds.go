@@ -37,6 +37,7 @@ func credsWire() []field {
 		always(str("pim_window_ends_at", "When the access window ends.")),
 		always(str("pim_history_head", "Head of the history's hash chain.")),
 		always(boolean("pim_shared", "Another read has the same credential.")),
+		always(boolean("pim_break_glass", "The access was given at once, without any approval.")),
 	}, revocationWire()...)
 }
 

@@ -44,7 +44,7 @@ func eligibleWire() []field {
 		always(integer("max_ttl", "Longest window in seconds.")),
 		always(boolean("auto_approve", "The role approves by itself.")),
 		always(command("command", "The command that asks for it.")),
-	}, revocationWire()...)
+	}, append(emergencyWire(), revocationWire()...)...)
 }
 
 func (b *backend) listEligible(ctx context.Context, c *call) (*answer, error) {
@@ -70,6 +70,7 @@ func (b *backend) readEligible(ctx context.Context, c *call) (*answer, error) {
 		"approvals": approvals, "approved_by": v.WaitingFor,
 		"ttl": int(v.Role.TTL), "max_ttl": int(v.Role.MaxTTL), "auto_approve": v.Role.AutoApprove, "command": v.Command,
 	}
+	emergencyData(data, v.Emergency)
 	maps.Copy(data, access.RevocationFields(v.Revocation))
 	return &answer{data: data}, nil
 }

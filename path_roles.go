@@ -68,6 +68,7 @@ func roleFields() []roleField {
 		coreFields(),
 		policyFields(),
 		stepUpFields(),
+		breakGlassFields(),
 	)
 }
 

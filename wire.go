@@ -76,7 +76,7 @@ func requestWire() []field {
 		integer("history_folded", "Older sentences that are no longer kept."),
 		always(str("pim_history_head", "Head of the history's hash chain; copies of it prove tampering.")),
 		command("next", "The command that comes next."),
-	}, revocationWire()...)
+	}, append(lookBackWire(), revocationWire()...)...)
 }
 
 func requestData(v access.RequestView) map[string]any {
@@ -93,6 +93,7 @@ func requestData(v access.RequestView) map[string]any {
 		"history": historySentences(r.History), "history_folded": r.History.Folded,
 		"pim_history_head": r.History.Head, "next": v.Next,
 	}
+	lookBackData(data, r)
 	maps.Copy(data, access.RevocationFields(v.Revocation))
 	return data
 }

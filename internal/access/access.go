@@ -91,6 +91,7 @@ type Access struct {
 	ledgers      *ledgers
 	events       *events
 	campaigns    *campaigns
+	useReport    useReport
 	tidying      atomic.Bool
 	sweeping     atomic.Bool
 	killing      killing

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,6 +84,12 @@ func checkConfig(c domain.Config) error {
 		{"retention_human", int(c.RetentionHuman), 10 * int(domain.LimitTTL)},
 		{"retention_auto", int(c.RetentionAuto), 10 * int(domain.LimitTTL)},
 		{"reap_interval", int(c.ReapInterval), 60},
+	}
+	for _, k := range c.Events {
+		if !slices.Contains(domain.EventKinds(), domain.EventKind(k)) {
+			p.Add("events", "names a kind of event that there is not")
+			break
+		}
 	}
 	for _, x := range positive {
 		if x.n < 1 || x.n > x.most {

@@ -14,6 +14,10 @@ path "pim/grants/+" {
 path "pim/grants/+/revoke" {
   capabilities = ["update"]
 }
+# What they look back at: emergencies, and who may still have a role.
+path "pim/reviews/*" {
+  capabilities = ["read", "update", "list"]
+}
 path "pim/ssh/*" {
   capabilities = ["read"]
 }

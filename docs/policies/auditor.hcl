@@ -26,6 +26,15 @@ path "pim/tidy-status" {
 path "pim/orphans/*" {
   capabilities = ["read", "list"]
 }
+path "pim/campaigns/*" {
+  capabilities = ["read", "list"]
+}
+path "pim/events/*" {
+  capabilities = ["read", "list"]
+}
+path "pim/reports/*" {
+  capabilities = ["read", "list"]
+}
 path "pim/ssh/*" {
   capabilities = ["read"]
 }

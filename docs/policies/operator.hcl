@@ -31,6 +31,17 @@ path "pim/orphans/*" {
 path "pim/orphans/sweep" {
   capabilities = ["read", "update"]
 }
+# Reviews of who may have a role. The host looks for pim/campaigns/ under
+# pim/campaigns first, so list stands here too.
+path "pim/campaigns" {
+  capabilities = ["update", "list"]
+}
+path "pim/campaigns/*" {
+  capabilities = ["read", "update", "delete", "list"]
+}
+path "pim/reports/*" {
+  capabilities = ["read", "list"]
+}
 path "pim/ssh/*" {
   capabilities = ["read"]
 }

@@ -51,6 +51,24 @@ path "pim/targets/+/revoke" {
 path "pim/orphans/*" {
   capabilities = ["read", "list"]
 }
+# What happened, who has heard of it, and what has to be looked back at.
+path "pim/events/*" {
+  capabilities = ["read", "update", "delete", "list"]
+}
+path "pim/reviews/*" {
+  capabilities = ["read", "update", "list"]
+}
+# Reviews of who may have a role. The host looks for pim/campaigns/ under
+# pim/campaigns first, so list stands here too.
+path "pim/campaigns" {
+  capabilities = ["update", "list"]
+}
+path "pim/campaigns/*" {
+  capabilities = ["read", "update", "delete", "list"]
+}
+path "pim/reports/*" {
+  capabilities = ["read", "list"]
+}
 path "pim/ssh/*" {
   capabilities = ["read"]
 }

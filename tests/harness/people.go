@@ -182,6 +182,8 @@ func (m *Mount) PersonPolicy(t testing.TB) string {
 		"creds/*":         `"read", "update"`,
 		"grants/*":        `"read", "list"`,
 		"grants/+/revoke": `"update"`,
+		"break-glass/*":   `"update"`,
+		"reviews/*":       `"read", "update", "list"`,
 	} {
 		rules[m.Path+"/"+path] = capabilities
 	}

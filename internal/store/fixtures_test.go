@@ -155,6 +155,10 @@ var after1 = map[string]bool{
 	"Entry.By": true, "Entry.Who": true, // the engine's own entries have neither
 	"PersonRecord.Usage": true,
 	"Role.BreakGlass":    true, "Role.Editors": true, "Target.Editors": true, "Config.Events": true,
+	"Role.Stages": true, "Role.DenyGroups": true, "Role.DenyEntities": true, "Role.EligibleUntil": true,
+	"Role.AutoApproveWhen": true, "Role.DenyWhen": true, "Role.Require": true, "Role.AllowedWindows": true,
+	"Role.FreezeWindows": true, "Role.Enforce": true, "Decision.Stage": true,
+	"Request.Stage": true, "Request.ReviewOwed": true, "Request.Observed": true,
 	"Request.Glass": true, "Request.Review": true, "Request.Fed": true,
 }
 

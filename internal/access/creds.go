@@ -172,7 +172,7 @@ func (a *Access) worthReading(e domain.PersonEntry, role domain.Role, ask CredsA
 	switch {
 	case e.Closed != "":
 		return false
-	case e.NoBar && e.Until.Sub(now) < fullLease(role) && !a.keeps(e.ID):
+	case role.AutoApprove && e.NoBar && e.Until.Sub(now) < fullLease(role) && !a.keeps(e.ID):
 		return false // it would take no new issue
 	case role.AutoApprove && e.Params != domain.ParamsHash(ask.Params):
 		return false // another run's

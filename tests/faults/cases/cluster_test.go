@@ -252,26 +252,37 @@ func TestR18ThroughStandbys(t *testing.T) {
 func TestR22OnlyTheLeaderEnds(t *testing.T) {
 	t.Parallel()
 	c := harness.StartCluster(t, harness.Options{})
-	leader := c.Leader(t)
+	c.Leader(t)
 	s := newStage(t, c.Nodes...)
-	role := s.role(t, map[string]any{"ttl": "75s"})
+	// A busy machine may elect another leader by itself; then it was no such case.
+	for range 3 {
+		leader, seen := c.Leader(t), len(s.target.Entries())
+		s.allDue(t, 75*time.Second)
+		if c.Leader(t) != leader {
+			continue
+		}
+		for _, e := range s.target.Entries()[seen:] {
+			if e.MadeBy != leader.PID() || e.DeletedBy != leader.PID() {
+				t.Errorf("%s was made by %d and deleted by %d; the leader is %d", e.Credential, e.MadeBy, e.DeletedBy, leader.PID())
+			}
+		}
+		s.close(t, report.Row{Case: "R22", What: "everything due at once, periodic work on all nodes", Runs: 20})
+		return
+	}
+	t.Fatal("the leader changed by itself three times")
+}
+
+// allDue issues twenty credentials that end together after a time, and waits for it.
+func (s *stage) allDue(t *testing.T, after time.Duration) {
+	t.Helper()
+	role := s.role(t, map[string]any{"ttl": int(after.Seconds())})
 	s.grant(t, role)
-	due := time.Now().Add(75 * time.Second)
+	due := time.Now().Add(after)
 	for range 20 {
 		creds := s.creds(t, role)
 		s.ledger.leaseDue(creds.String(t, "pim_credential_id"), due)
 	}
-	if c.Leader(t) != leader {
-		t.Fatal("the leader changed by itself")
-	}
 	s.alive(t, 0)
-	foreign := func(by int) bool { return by != leader.PID() }
-	for _, e := range s.target.Entries() {
-		if foreign(e.MadeBy) || foreign(e.DeletedBy) {
-			t.Errorf("%s was made by %d and deleted by %d; the leader is %d", e.Credential, e.MadeBy, e.DeletedBy, leader.PID())
-		}
-	}
-	s.close(t, report.Row{Case: "R22", What: "everything due at once, periodic work on all nodes", Runs: 20})
 }
 
 // A window is opened under a right clock; the next leader is ten minutes slow, then

@@ -1,6 +1,7 @@
 package operations
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -109,11 +110,18 @@ func wrapped(t *testing.T, r *runbook) {
 	}
 }
 
-// available: the active node steps down, and everything goes on.
+// available: the active node of three steps down, and everything goes on at the next
+// one, asked through the old one.
 func available(t *testing.T, r *runbook) {
 	r.open(t)
 	h := r.held(t)
 	r.next(t, nil)
+	poll.Until(t, settles, func() error {
+		if leader := r.cluster.Leader(t); leader == r.node {
+			return errors.New("the same node leads")
+		}
+		return nil
+	})
 	r.serves(t)
 	r.next(t, nil)
 	poll.Until(t, settles, func() error {

@@ -24,9 +24,10 @@ const (
 
 // site is a node of its own. pim is mounted there by the page's own commands.
 type site struct {
-	node *harness.Host
-	pim  *harness.Mount
-	dir  string // where the commands run
+	cluster *harness.Cluster // of three nodes, or nil
+	node    *harness.Host
+	pim     *harness.Mount
+	dir     string // where the commands run
 
 	proxy      *harness.Recorder // between pim and the host
 	target     *harness.HostTarget
@@ -35,9 +36,16 @@ type site struct {
 	eng, leads *harness.Group
 }
 
-func newSite(t *testing.T) *site {
+// newSite is a single node, or the active one of three.
+func newSite(t *testing.T, three bool) *site {
 	t.Helper()
-	s := &site{node: harness.StartNode(t, harness.Options{}), dir: t.TempDir()}
+	s := &site{dir: t.TempDir()}
+	if three {
+		s.cluster = harness.StartCluster(t, harness.Options{})
+		s.node = s.cluster.Leader(t)
+	} else {
+		s.node = harness.StartNode(t, harness.Options{})
+	}
 	for to, version := range map[string]string{"vault-plugin-secrets-pim": "v0.1.0", "vault-plugin-secrets-pim-next": "v0.2.0"} {
 		if err := os.Symlink(filepath.Join(binaries, version), filepath.Join(s.dir, to)); err != nil {
 			t.Fatal(err)

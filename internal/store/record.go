@@ -42,12 +42,14 @@ type envelope struct {
 var upgrades = map[int]func(json.RawMessage) (json.RawMessage, error){}
 
 func encode(v any) ([]byte, error) {
-	body, err := json.Marshal(v)
-	if err != nil {
+	var b bytes.Buffer
+	b.Write(head)
+	if err := json.NewEncoder(&b).Encode(v); err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
-	raw := make([]byte, 0, len(head)+len(body)+1)
-	return append(append(append(raw, head...), body...), '}'), nil
+	raw := b.Bytes()
+	raw[len(raw)-1] = '}' // in place of the encoder's line break
+	return raw, nil
 }
 
 // head is how an envelope of the version that this program writes begins. It is
@@ -112,21 +114,23 @@ func get[T any](ctx context.Context, s logical.Storage, key string) (*T, error) 
 }
 
 func put(ctx context.Context, s logical.Storage, key string, v any) error {
-	return putWithin(ctx, s, key, v, bound(key))
+	_, err := putWithin(ctx, s, key, v, bound(key))
+	return err
 }
 
-func putWithin(ctx context.Context, s logical.Storage, key string, v any, most int) error {
+// putWithin writes a record of at most so many bytes, and returns them.
+func putWithin(ctx context.Context, s logical.Storage, key string, v any, most int) ([]byte, error) {
 	raw, err := encode(v)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(raw) > most {
-		return ErrTooLarge
+		return nil, ErrTooLarge
 	}
 	if err := s.Put(ctx, &logical.StorageEntry{Key: key, Value: raw}); err != nil {
-		return fmt.Errorf("write %s: %w", kind(key), err)
+		return nil, fmt.Errorf("write %s: %w", kind(key), err)
 	}
-	return nil
+	return raw, nil
 }
 
 // bound is how many bytes a record of that key may have.

@@ -12,7 +12,7 @@ import (
 // Archive wins when both exist: a crash came between the two writes of an
 // archiving.
 func (st *Store) Request(ctx context.Context, id domain.RequestID) (*domain.Request, error) {
-	r, err := get[domain.Request](ctx, st.s, keyRequest(id))
+	r, err := st.openRequest(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ func (st *Store) Request(ctx context.Context, id domain.RequestID) (*domain.Requ
 
 // OpenRequest reads a request that is not archived, in one read. nil = none.
 func (st *Store) OpenRequest(ctx context.Context, id domain.RequestID) (*domain.Request, error) {
-	return get[domain.Request](ctx, st.s, keyRequest(id))
+	return st.openRequest(ctx, id)
 }
 
 // RequestTx may write one request: it exists only while that request is
@@ -49,7 +49,7 @@ func (st *Store) WithRequest(id domain.RequestID, f func(*RequestTx) error) erro
 
 // Get reads the request if it is not archived; nil = none.
 func (tx *RequestTx) Get(ctx context.Context) (*domain.Request, error) {
-	return get[domain.Request](ctx, tx.st.s, keyRequest(tx.id))
+	return tx.st.openRequest(ctx, tx.id)
 }
 
 // outline is a request without its history, which is most of a record.
@@ -94,10 +94,13 @@ func (tx *RequestTx) Grow(ctx context.Context, r domain.Request) error {
 }
 
 func (tx *RequestTx) put(ctx context.Context, r domain.Request, most int) error {
-	err := putWithin(ctx, tx.st.s, keyRequest(tx.id), r, most)
+	raw, err := putWithin(ctx, tx.st.s, keyRequest(tx.id), r, most)
 	if errors.Is(err, ErrTooLarge) {
 		r.History = r.History.Fold(20)
-		err = putWithin(ctx, tx.st.s, keyRequest(tx.id), r, most)
+		raw, err = putWithin(ctx, tx.st.s, keyRequest(tx.id), r, most)
+	}
+	if err == nil {
+		tx.st.parsed.keep(tx.id, raw, r)
 	}
 	return err
 }
@@ -111,6 +114,7 @@ func (tx *RequestTx) Archive(ctx context.Context, r domain.Request) error {
 
 // Drop removes an archived request from the open ones.
 func (tx *RequestTx) Drop(ctx context.Context) error {
+	defer tx.st.parsed.forget(tx.id)
 	return del(ctx, tx.st.s, keyRequest(tx.id))
 }
 

@@ -23,6 +23,7 @@ type Store struct {
 	config  *domain.Config
 	roles   map[string]*domain.Role
 	targets map[string]*domain.Target
+	parsed  parsed // what records of requests mean; see there
 	gen     uint64 // counts drops of the cache, so that a slow read never fills it with old news
 }
 
@@ -36,6 +37,7 @@ func New(s logical.Storage) *Store {
 // Drop empties the cache: at start, at the end, and when the host says that
 // somebody else wrote.
 func (st *Store) Drop() {
+	st.parsed.clear()
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.config = nil

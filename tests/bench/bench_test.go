@@ -44,7 +44,7 @@ func planned(t *testing.T) plan {
 	}
 	p = plan{
 		full: true, rounds: number(t, "ROUNDS", 5), slice: time.Duration(number(t, "SLICE_MS", 1500)) * time.Millisecond, people: 32,
-		clients: []int{1, 8, 64}, sizes: []int{0, 10_000, number(t, "LARGE", 100_000)}, large: number(t, "LARGE", 100_000),
+		clients: clientsOf(t), sizes: []int{0, 10_000, number(t, "LARGE", 100_000)}, large: number(t, "LARGE", 100_000),
 		due: number(t, "DUE", 10_000), only: regexp.MustCompile(os.Getenv("ONLY")), dir: os.Getenv("PIM_BENCH_DIR"),
 	}
 	if os.Getenv("FULL") == "1" {
@@ -163,4 +163,22 @@ func hostVersion(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return versionOf(t, root)
+}
+
+// clientsOf is how many clients read at the same time, by comma in CLIENTS.
+func clientsOf(t *testing.T) []int {
+	t.Helper()
+	text := os.Getenv("CLIENTS")
+	if text == "" {
+		return []int{1, 8, 64}
+	}
+	var out []int
+	for _, word := range strings.Split(text, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil || n < 1 {
+			t.Fatalf("CLIENTS: want numbers above 0 by comma, got %q", text)
+		}
+		out = append(out, n)
+	}
+	return out
 }

@@ -79,6 +79,9 @@ type mount struct {
 func (w *world) mount(mode, name string) *mount {
 	w.t.Helper()
 	env := []string{"PIM_BENCH_MODE=" + mode, "PIM_BENCH_PROCESS=" + name}
+	if gogc := os.Getenv("PIM_BENCH_GOGC"); gogc != "" {
+		env = append(env, "GOGC="+gogc)
+	}
 	if dir := os.Getenv("PIM_BENCH_PROFILES"); dir != "" {
 		env = append(env, "PIM_BENCH_PROFILES="+dir)
 	}

@@ -1,0 +1,84 @@
+package store
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+)
+
+// What a record means is remembered, but the storage is asked each time, and
+// what it says counts.
+func TestParsedNeverStandsInForARead(t *testing.T) {
+	d := newDisk()
+	st, r := New(d), filed(t, 3)
+	write := func(st *Store, r domain.Request) {
+		t.Helper()
+		if err := st.WithRequest(r.ID, func(tx *RequestTx) error { return tx.Put(t.Context(), r) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func() *domain.Request {
+		t.Helper()
+		before := d.reads
+		got, err := st.OpenRequest(t.Context(), r.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.reads != before+1 {
+			t.Errorf("%d reads of the storage, want one", d.reads-before)
+		}
+		return got
+	}
+	write(st, r)
+	first := read()
+	first.Reason, first.State = "changed by who read it", domain.Void
+	if again := read(); again.Reason != "" || again.State != r.State {
+		t.Errorf("what one reader changed, the next one sees: %q, %s", again.Reason, again.State)
+	}
+	other := r
+	other.Rev, other.Ticket = r.Rev+1, "OPS-2"
+	write(New(d), other) // another process
+	if got := read(); got.Ticket != "OPS-2" {
+		t.Errorf("the record was written by another process, and this one still reads %q", got.Ticket)
+	}
+	d.data[keyRequest(r.ID)] = []byte("{}")
+	if _, err := st.OpenRequest(t.Context(), r.ID); err == nil {
+		t.Error("a record that is broken now is still read")
+	}
+	delete(d.data, keyRequest(r.ID))
+	if got := read(); got != nil {
+		t.Error("a record that is gone now is still read")
+	}
+	d.fail = true
+	if _, err := st.OpenRequest(t.Context(), r.ID); err == nil {
+		t.Error("the storage fails, and the record is still read")
+	}
+}
+
+// What is remembered is bounded, and what was used last stays.
+func TestParsedIsBounded(t *testing.T) {
+	var p parsed
+	raw := make([]byte, maxParsed/10)
+	for n := range 50 {
+		id := domain.RequestID(fmt.Sprint(n))
+		p.keep(id, raw, domain.Request{ID: id})
+		if p.size > maxParsed || len(p.byID) != p.order.Len() || p.size != len(p.byID)*len(raw) {
+			t.Fatalf("after %d: %d bytes in %d records, listed %d", n, p.size, len(p.byID), p.order.Len())
+		}
+		if p.of("0", raw) == nil {
+			t.Fatalf("after %d, what was used last is forgotten", n)
+		}
+	}
+	p.forget("0")
+	if p.of("0", raw) != nil {
+		t.Error("what was forgotten is remembered")
+	}
+	if p.clear(); p.of("49", raw) != nil || p.size != 0 {
+		t.Error("something is left after all was dropped")
+	}
+	p.keep("1", make([]byte, maxParsed+1), domain.Request{})
+	if p.size != 0 {
+		t.Error("one that is larger than the bound is kept")
+	}
+}

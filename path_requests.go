@@ -64,6 +64,17 @@ func (b *backend) requestPaths() []path {
 			do: b.readView(b.access.Wait),
 		}},
 	}, {
+		pattern: "requests/" + segment("request_id") + "/extend", name: "extension", help: "Ask for more time.",
+		description: "For the requester of an active grant: a new decision over the same grant, never beyond the role's max_extension. The same ask while it waits changes nothing.",
+		captures:    []field{id},
+		fields: []field{
+			{name: "ttl", typ: contract.TypeSeconds, required: true, desc: "How much longer.", least: 1, most: int(domain.LimitTTL)},
+			{name: "justification", typ: contract.TypeString, desc: "Why; at most 2 KiB."},
+		},
+		ops: []op{{
+			verb: logical.UpdateOperation, name: "extend", summary: "Ask for more time.", ok: requestWire(), statuses: asked(), do: b.extend,
+		}},
+	}, {
 		pattern: "requests/" + segment("request_id"), name: "requests", help: "One request.",
 		description: "For its requester, for who has decided on it, and for who can decide now. Deleting withdraws it, or gives an active grant back.",
 		captures:    []field{id},
@@ -84,6 +95,12 @@ func (b *backend) fileRequest(ctx context.Context, c *call) (*answer, error) {
 	data := requestData(s.View)
 	data["existing"] = s.Existing
 	return &answer{data: data}, nil
+}
+
+func (b *backend) extend(ctx context.Context, c *call) (*answer, error) {
+	return b.readView(func(ctx context.Context, who access.Caller, id domain.RequestID) (access.RequestView, error) {
+		return b.access.Extend(ctx, who, id, access.ExtendAsk{TTL: c.Seconds("ttl"), Justification: c.String("justification")})
+	})(ctx, c)
 }
 
 // readView is an operation on one request that answers with its view.

@@ -13,6 +13,9 @@ path "pim/requests/mine/" {
 path "pim/requests/*" {
   capabilities = ["read", "delete"]
 }
+path "pim/requests/+/extend" {
+  capabilities = ["update"]
+}
 path "pim/creds/*" {
   capabilities = ["read", "update"]
 }

@@ -27,11 +27,11 @@ func (a *Access) Decide(ctx context.Context, c Caller, id domain.RequestID, d De
 	if err != nil {
 		return RequestView{}, err
 	}
-	r, role, err := a.decidable(ctx, who, id)
+	r, asked, role, err := a.decidable(ctx, who, id)
 	if err != nil {
 		return RequestView{}, err
 	}
-	if err := checkDecision(d, *r, role); err != nil {
+	if err := checkDecision(d, asked, role); err != nil {
 		return RequestView{}, err
 	}
 	if err := a.free(ctx, scopeOf(*r)); err != nil {
@@ -45,7 +45,12 @@ func (a *Access) Decide(ctx context.Context, c Caller, id domain.RequestID, d De
 			return RequestView{}, err
 		}
 	}
-	next, err := a.decide(ctx, who, role, *r, d)
+	var next *domain.Request
+	if asked.Kind == domain.KindExtension {
+		next, err = a.decideExtension(ctx, who, role, *r, asked, d)
+	} else {
+		next, err = a.decide(ctx, who, role, *r, d)
+	}
 	if err != nil {
 		return RequestView{}, err
 	}
@@ -56,48 +61,60 @@ func (a *Access) Decide(ctx context.Context, c Caller, id domain.RequestID, d De
 // decidable finds a pending request for somebody who can decide on it. Who
 // cannot is told no more than of an unknown id; the requester, who knows it,
 // is told why.
-func (a *Access) decidable(ctx context.Context, who actor, id domain.RequestID) (*domain.Request, domain.Role, error) {
-	var none domain.Role
+func (a *Access) decidable(ctx context.Context, who actor, id domain.RequestID) (*domain.Request, domain.Request, domain.Role, error) {
+	var role domain.Role
 	r, err := a.store.Request(ctx, id)
 	if err != nil {
-		return nil, none, err
+		return nil, domain.Request{}, role, err
 	}
 	if r == nil {
-		return nil, none, errUnknown()
+		return nil, domain.Request{}, role, errUnknown()
 	}
+	asked := *r
+	if x, open := r.Extending(a.now()); open {
+		asked = x
+	}
+	role, err = a.mayDecide(ctx, who, *r, asked)
+	return r, asked, role, err
+}
+
+// mayDecide is the role of a request that somebody can decide on. asked is what
+// is decided: the request, or more time under it.
+func (a *Access) mayDecide(ctx context.Context, who actor, r, asked domain.Request) (domain.Role, error) {
+	var none domain.Role
 	if r.Requester.Person == who.person || r.Requester.Entity == who.ID {
-		return nil, none, fault.New(fault.Denied, fault.CodeNotApprover,
-			"access denied: nobody decides on their own request", nil)
+		return none, fault.New(fault.Denied, fault.CodeNotApprover, "access denied: nobody decides on their own request", nil)
 	}
 	role, err := a.store.Role(ctx, r.Role)
 	if err != nil {
-		return nil, none, err
+		return none, err
 	}
-	decided := hasDecided(*r, who)
+	decided, seen := hasDecided(asked, who), hasDecided(r, who)
 	if role == nil {
-		if !decided {
-			return nil, none, errUnknown()
+		if !decided && !seen {
+			return none, errUnknown()
 		}
-		return nil, none, fault.New(fault.Conflict, fault.CodeVoid, "the role of this request does not exist any more", nil)
+		return none, fault.New(fault.Conflict, fault.CodeVoid, "the role of this request does not exist any more", nil)
 	}
-	m := role.ApproverAt(r.Stage, who.Entity)
+	m := role.ApproverAt(asked.Stage, who.Entity)
 	switch {
-	case !m.OK && !decided:
-		return nil, none, errUnknown()
+	case !m.OK && !decided && !seen:
+		return none, errUnknown()
 	case who.machine:
-		return nil, none, fault.New(fault.Denied, fault.CodeNotApprover,
-			"access denied: machines may request, but never decide", nil)
-	case r.At(a.now()) != domain.Pending:
-		return nil, none, errClosed(*r, r.At(a.now()))
+		return none, fault.New(fault.Denied, fault.CodeNotApprover, "access denied: machines may request, but never decide", nil)
+	case asked.At(a.now()) != domain.Pending:
+		return none, errClosed(r, r.At(a.now()))
 	case decided:
-		return nil, none, fault.New(fault.Conflict, fault.CodeAlreadyDecided, "you have already decided on this request", nil)
+		return none, fault.New(fault.Conflict, fault.CodeAlreadyDecided, "you have already decided on this request", nil)
+	case !m.OK: // decided at another stage, which is all there is to decide
+		return none, fault.New(fault.Denied, fault.CodeNotApprover, "access denied: the request waits for others now", nil)
 	}
 	if len(m.Pin) > 0 {
 		if role, err = a.pin(ctx, role.Name, m.Pin); err != nil {
-			return nil, none, err
+			return none, err
 		}
 	}
-	return r, *role, nil
+	return *role, nil
 }
 
 func hasDecided(r domain.Request, who actor) bool {
@@ -224,15 +241,8 @@ func decided(r domain.Request, role domain.Role, facts domain.Facts, who actor, 
 		dec.TTL = *d.TTL
 	}
 	next, err := r.Decide(dec, now)
-	switch {
-	case errors.Is(err, domain.ErrAlreadyDecided):
-		return r, fault.New(fault.Conflict, fault.CodeAlreadyDecided, "you have already decided on this request", nil)
-	case errors.Is(err, domain.ErrOwnRequest):
-		return r, fault.New(fault.Denied, fault.CodeNotApprover, "access denied: nobody decides on their own request", nil)
-	case errors.Is(err, domain.ErrNotPending):
-		return r, errClosed(r, r.At(now))
-	case err != nil:
-		return r, err
+	if err != nil {
+		return r, decisionFault(r, err, now)
 	}
 	entity := who.Entity
 	facts.Standings = append(slices.Clone(facts.Standings), domain.Standing{
@@ -247,6 +257,19 @@ func decided(r domain.Request, role domain.Role, facts domain.Facts, who actor, 
 		return next.Apply(next.Grant(o, now), now)
 	}
 	return next, nil
+}
+
+// decisionFault says why a decision cannot be taken.
+func decisionFault(r domain.Request, err error, now time.Time) error {
+	switch {
+	case errors.Is(err, domain.ErrAlreadyDecided):
+		return fault.New(fault.Conflict, fault.CodeAlreadyDecided, "you have already decided on this request", nil)
+	case errors.Is(err, domain.ErrOwnRequest):
+		return fault.New(fault.Denied, fault.CodeNotApprover, "access denied: nobody decides on their own request", nil)
+	case errors.Is(err, domain.ErrNotPending):
+		return errClosed(r, r.At(now))
+	}
+	return err
 }
 
 // stageFor is the stage at which a decision counts. An approval needs rules that

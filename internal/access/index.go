@@ -79,7 +79,7 @@ func (x *index) count(w *row, by int) {
 	t.live += by * int(w.live)
 	t.rest += by * int(w.rest)
 	switch {
-	case w.state != domain.Pending:
+	case !w.asks():
 	case by > 0:
 		link(x.pending, w.waiting(), w)
 	default:

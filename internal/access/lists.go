@@ -82,7 +82,7 @@ func (a *Access) Inbox(ctx context.Context, c Caller, after string, limit int) (
 	mine := slices.DeleteFunc(a.index.pendingAt(), func(w waiting) bool { return !a.couldApprove(ctx, who, w.role, w.stage) })
 	now := a.now()
 	rows := a.index.pendingOf(mine, domain.RequestID(after), pageSize(limit), func(w *row) bool {
-		return !w.expires.come(now) && w.person() != who.person && w.requester.Value().entity != who.ID && !w.decidedBy(who.person)
+		return !w.askedUntil().come(now) && w.person() != who.person && w.requester.Value().entity != who.ID && !w.decidedBy(who.person)
 	})
 	return pageOf(rows, after, limit), nil
 }

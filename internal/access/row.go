@@ -22,6 +22,7 @@ type row struct {
 	used      instant // first credential
 	stage     int     // that it waits at
 	expires   instant // end of the pending life
+	extending instant // end of an extension that waits for a decision; 0 = none does
 	until     instant // end of the window
 	due       instant
 	rev       uint64
@@ -89,11 +90,26 @@ func (w *row) follow(r domain.Request) {
 	w.filed, w.expires, w.until = instantOf(r.Times.Requested), instantOf(r.ExpiresAt), instantOf(r.WindowEnd)
 	w.live, w.rest, w.approved = int32(r.Live()), int32(r.NotGone()), int32(approvals(r)) //nolint:gosec // a record holds far fewer
 	w.stage, w.used, w.news = r.Stage, instantOf(r.Times.FirstIssue), newsOf(r)
-	w.deciders = nil
+	w.deciders, w.extending = nil, 0
+	if x, ok := r.LastExtension(); ok && x.State == domain.Pending && w.state == domain.Active {
+		w.stage, w.extending = x.Stage, instantOf(x.ExpiresAt)
+		r.Decisions = x.Decisions
+	}
 	for _, d := range r.Decisions {
 		w.deciders = append(w.deciders, unique.Make(d.By.Person))
 	}
 	w.rev, w.sure = r.Rev, true
+}
+
+// asks tells whether the request, or more time under it, waits for decisions.
+func (w *row) asks() bool { return w.state == domain.Pending || w.extending != 0 }
+
+// askedUntil is when nobody can decide any more.
+func (w *row) askedUntil() instant {
+	if w.extending != 0 {
+		return w.extending
+	}
+	return w.expires
 }
 
 func approvals(r domain.Request) int {

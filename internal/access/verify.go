@@ -41,14 +41,34 @@ func (a *Access) verify(ctx context.Context, who actor, role domain.Role, r doma
 	}
 	switch {
 	case o.Met:
-		return nil
+		return a.verifyExtended(ctx, who, role, r)
 	case o.Blocked:
 		return errPolicy(role, o)
 	}
-	// Who no longer counts is in the request's own view: names stay out of errors.
+	return errQuorumGone(role, r, o)
+}
+
+// errQuorumGone leaves out who no longer counts: that is in the request's own
+// view, and names stay out of errors.
+func errQuorumGone(role domain.Role, r domain.Request, o domain.Outcome) error {
 	return fault.New(fault.Denied, fault.CodeNotApprover, "access denied: the approvals of request "+string(r.ID)+" no longer suffice; see: vault read pim/requests/"+string(r.ID), nil).
 		With("request_id", string(r.ID)).With("role", role.Name).
 		With("approvals", map[string]any{"have": o.Have, "need": o.Need})
+}
+
+// verifyExtended re-reads the approvers of the extensions that a grant lives by
+// once its first window is over.
+func (a *Access) verifyExtended(ctx context.Context, who actor, role domain.Role, r domain.Request) error {
+	for _, x := range r.Extended(a.now()) {
+		o, _, err := a.outcome(ctx, who, role, x, x.Decisions)
+		if err != nil {
+			return err
+		}
+		if !o.Met {
+			return errQuorumGone(role, r, o)
+		}
+	}
+	return nil
 }
 
 // outcome evaluates a grant by some of its decisions; all = by every one.

@@ -210,7 +210,14 @@ func (a *Access) Approval(ctx context.Context, c Caller, id domain.RequestID) (R
 	if err != nil {
 		return RequestView{}, err
 	}
-	if r == nil || !hasDecided(*r, who) && (r.Requester.Person == who.person || !a.couldApprove(ctx, who, r.Role, r.Stage)) {
+	if r == nil {
+		return RequestView{}, errUnknown()
+	}
+	seen := hasDecided(*r, who)
+	if x, open := r.Extending(a.now()); open {
+		r = &x
+	}
+	if !seen && !hasDecided(*r, who) && (r.Requester.Person == who.person || !a.couldApprove(ctx, who, r.Role, r.Stage)) {
 		return RequestView{}, errUnknown()
 	}
 	v, err := a.explained(ctx, *r, who)

@@ -71,6 +71,7 @@ type Request struct {
 	Reconsider  time.Time    `json:"reconsider,omitzero"`   // when a stage will have waited in vain
 	ReviewOwed  string       `json:"review_owed,omitempty"` // why somebody has to look at it afterwards
 	Observed    string       `json:"observed,omitempty"`    // what the policy would have said, when it was only observed
+	Extensions  []Extension  `json:"extensions,omitempty"`  // asks for more time, in their order
 	Reason      string       `json:"reason,omitempty"`      // why it ended early, in our words or the revoker's
 	Credentials []Credential `json:"credentials,omitempty"`
 	Issued      int          `json:"issued,omitempty"` // credentials ever planned

@@ -101,6 +101,7 @@ func (r Role) checkDurations(p *problems) {
 	between("lease_ttl", r.LeaseTTL, 0, LimitTTL)
 	between("min_ttl", r.MinTTL, 1, LimitTTL)
 	between("reuse_window", r.ReuseWindow, 0, LimitReuseWindow)
+	between("max_extension", r.MaxExtension, 0, LimitTTL)
 	between("wrap_ttl", r.WrapTTL, 0, 24*3600)
 	if r.TTL > r.MaxTTL {
 		p.add("ttl", "is longer than max_ttl")

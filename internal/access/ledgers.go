@@ -138,6 +138,20 @@ func (l *ledgers) flies(id domain.RequestID) bool {
 	return l.flying[id]
 }
 
+// settleLedgers is settleLedger for all roles.
+func (a *Access) settleLedgers(ctx context.Context) error {
+	all, err := a.ledgers.all(ctx)
+	if err != nil {
+		return err
+	}
+	for _, l := range all {
+		if err := a.settleLedger(ctx, l.Role); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // settleLedger compares a role's ledger with the requests that it names, which
 // are the truth: what a crash or a failed write cut off is repaired.
 func (a *Access) settleLedger(ctx context.Context, role string) error {

@@ -11,6 +11,15 @@ import (
 // is marked as heard, missed deadlines are said aloud, and access reviews that
 // are due are closed.
 func (w *reaper) lookBack(ctx context.Context) {
+	if !w.settled {
+		// What the process before this one left half written, archived requests
+		// among it, which nobody else looks at.
+		if err := w.a.settleLedgers(ctx); err != nil {
+			w.a.log.Warn("the ledgers of emergencies could not be compared with the records; it is tried again", "error", err)
+		} else {
+			w.settled = true
+		}
+	}
 	if err := w.a.hear(ctx); err != nil {
 		w.a.log.Warn("what was heard of emergencies could not be written; it is tried again", "error", err)
 	}

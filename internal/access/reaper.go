@@ -48,9 +48,10 @@ type reaper struct {
 	cursor     domain.RequestID
 	// idle says that the last round could not work: what is due is no reason then
 	// to try again ten times a second.
-	idle   bool
-	walked time.Time // when everybody was last looked at
-	ending sync.Map  // targets at which due requests are being worked on
+	idle    bool
+	walked  time.Time // when everybody was last looked at
+	ending  sync.Map  // targets at which due requests are being worked on
+	settled bool      // the ledgers have been compared with the records since the start
 }
 
 func newReaper(a *Access) *reaper {

@@ -40,6 +40,7 @@ func TestSwapBetweenViewAndApprove(t *testing.T) {
 	a.control(t, w.alice.Write(t, w.path("creds/prod"), map[string]any{"request_id": id}))
 }
 
+//nolint:tparallel // the last row changes the target of all
 func TestEditBetweenViewAndApprove(t *testing.T) {
 	t.Parallel()
 	a := begin(t, "A3", "role or target is edited between the approver's look and the decision")
@@ -141,6 +142,7 @@ func (w *world) tokenRole(t *testing.T, name string, policies ...string) {
 
 // A5: the role is weakened under a request that is open or granted.
 
+//nolint:tparallel // the last row changes the target of all
 func TestRoleWeakenedAfterRequest(t *testing.T) {
 	t.Parallel()
 	a := begin(t, "A5", "the role is weakened under a grant, whose holder reads it again")
@@ -164,6 +166,7 @@ func TestRoleWeakenedAfterRequest(t *testing.T) {
 
 // A9: a quorum of nobody.
 
+//nolint:tparallel // what is compared afterwards is what all of them left
 func TestQuorumOfZero(t *testing.T) {
 	t.Parallel()
 	a := begin(t, "A9", "a role is written whose quorum nobody, or one and the same, can meet")

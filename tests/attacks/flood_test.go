@@ -22,7 +22,7 @@ const (
 	perRole  = 10 // open requests of one machine for one role
 	// usable is within what time a call of somebody else has to be answered while the
 	// mount is full; the slowest of many, on a small and busy machine.
-	usable = 5 * time.Second
+	usable = 20 * time.Second
 )
 
 func TestPersonFilesWithoutEnd(t *testing.T) {

@@ -241,8 +241,8 @@ func TestTokensThatAreNobody(t *testing.T) {
 	}
 	engine := host.AppRole(t, "ci", "20m", w.person)
 	login := "auth/approle/role/" + w.target.Login.Name
-	both := append([]any{w.person}, host.Root().Read(t, login).OK(t).Data["token_policies"].([]any)...)
-	host.Root().Write(t, login, map[string]any{"token_policies": both}).OK(t)
+	policies, _ := host.Root().Read(t, login).OK(t).Data["token_policies"].([]any)
+	host.Root().Write(t, login, map[string]any{"token_policies": append(policies, w.person)}).OK(t)
 	nobodies := map[string]harness.Actor{
 		"access denied: log in again: this token belongs to no entity": host.Root(),
 		"access denied: log in again":                                  orphan("service"),

@@ -20,15 +20,14 @@ import (
 // redirects as curl -L does.
 func raw(t *testing.T, token, method, target string, header ...string) (status int, body string) {
 	t.Helper()
-	var answer *http.Response
 	for range 4 {
-		var text string
+		var got rawAnswer
 		var err error
 		// A host that refuses a line before it has read all of it resets the connection,
 		// now and then before its answer is through: then it is asked again, and in the
 		// end nobody has got anything.
 		for range 3 {
-			if answer, text, err = rawOnce(token, method, target, header); !errors.Is(err, syscall.ECONNRESET) {
+			if got, err = rawOnce(token, method, target, header); !errors.Is(err, syscall.ECONNRESET) {
 				break
 			}
 		}
@@ -38,11 +37,10 @@ func raw(t *testing.T, token, method, target string, header ...string) (status i
 		if err != nil {
 			t.Fatal(err)
 		}
-		location := answer.Header.Get("Location")
-		if answer.StatusCode/100 != 3 || location == "" {
-			return answer.StatusCode, text
+		if got.status/100 != 3 || got.location == "" {
+			return got.status, got.body
 		}
-		next, err := url.Parse(location)
+		next, err := url.Parse(got.location)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,10 +49,15 @@ func raw(t *testing.T, token, method, target string, header ...string) (status i
 	return http.StatusLoopDetected, ""
 }
 
-func rawOnce(token, method, target string, header []string) (*http.Response, string, error) {
+type rawAnswer struct {
+	status         int
+	location, body string
+}
+
+func rawOnce(token, method, target string, header []string) (rawAnswer, error) {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(host.Addr, "http://"))
 	if err != nil {
-		return nil, "", err
+		return rawAnswer{}, err
 	}
 	defer conn.Close() //nolint:errcheck // everything was read from it
 	lines := append([]string{method + " " + target + " HTTP/1.1", "Host: localhost", "Connection: close", "X-Vault-Token: " + token}, header...)
@@ -64,15 +67,15 @@ func rawOnce(token, method, target string, header []string) (*http.Response, str
 		lines = append(lines, fmt.Sprintf("Content-Length: %d", len(body)))
 	}
 	if _, err := io.WriteString(conn, strings.Join(lines, "\r\n")+"\r\n\r\n"+body); err != nil {
-		return nil, "", err
+		return rawAnswer{}, err
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
 	if err != nil {
-		return nil, "", fmt.Errorf("%s %q: %w", method, target, err)
+		return rawAnswer{}, fmt.Errorf("%s %q: %w", method, target, err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	return resp, string(text), err
+	return rawAnswer{status: resp.StatusCode, location: resp.Header.Get("Location"), body: string(text)}, err
 }
 
 // spellings are other ways to write the same path: what some layer between the wire
@@ -118,6 +121,7 @@ func spellings(mount, below string) []string {
 	return append(out, "/V1/"+mount+"/"+below, "/v1%2f"+mount+"/"+below, "/v1/"+mount+"%2f"+below, "http://other/v1/"+mount+"/"+below, "//v1/"+mount+"/"+below, "/ui/v1/"+mount+"/"+below)
 }
 
+//nolint:tparallel // alice logs in anew for every row
 func TestSpellingsAgainstDeny(t *testing.T) {
 	t.Parallel()
 	a := begin(t, "A12", "another spelling of a path passes a policy that denies it")

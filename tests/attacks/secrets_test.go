@@ -280,7 +280,7 @@ func TestStoredSecretsAreNowhereToBeRead(t *testing.T) {
 	t.Parallel()
 	a := begin(t, "S3", "stored secrets and issued credentials are read through any other operation")
 	c := newCanaries(t, a)
-	creds := a.control(t, c.world.creds(t, c.alice.Actor, "prod"))
+	creds := a.control(t, c.creds(t, c.alice.Actor, "prod"))
 	secrets := map[string]string{
 		"the target's secret_id": c.target.Login.SecretID, "a credential": creds.String(t, "token"), "its accessor": creds.String(t, "accessor"),
 	}

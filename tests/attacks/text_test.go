@@ -3,6 +3,7 @@ package attacks
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"strings"
@@ -87,15 +88,10 @@ func TestTextOfPeople(t *testing.T) {
 	anyText := map[string]any{"env": map[string]any{"pattern": "(?s).*", "required": true}}
 	w.role(t, "free", map[string]any{"params": anyText}).OK(t)
 	id := w.grant(t, "prod", nil)
-	root, mail := host.Root(), map[string]any{"justification": "why"}
+	root := host.Root()
 	with := func(more map[string]any) map[string]any {
-		out := map[string]any{}
-		for k, v := range mail {
-			out[k] = v
-		}
-		for k, v := range more {
-			out[k] = v
-		}
+		out := map[string]any{"justification": "why"}
+		maps.Copy(out, more)
 		return out
 	}
 	fields := map[string]func(text string) harness.Answer{

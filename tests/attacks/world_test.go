@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -148,15 +147,6 @@ func do(t *testing.T, who harness.Actor, method, path string, body any) harness.
 		t.Fatal(err)
 	}
 	return answer
-}
-
-func repoFile(t *testing.T, parts ...string) string {
-	t.Helper()
-	root, err := harness.RepoRoot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Join(append([]string{root}, parts...), "/")
 }
 
 func mustHex(s string) []byte {

@@ -43,7 +43,12 @@ func policyFields() []roleField {
 		roleString("enforce", "always, or observe: eligible people pass, and what the policy would have said is written down.", func(r *domain.Role) *string { return &r.Enforce }),
 		{
 			field{name: "observe_until", typ: typeTime, desc: "With enforce=observe: until when, at most 90 days ahead."},
-			func(r *domain.Role) any { return stampOf(r.ObserveUntil) },
+			func(r *domain.Role) any {
+				if r.ObserveUntil.IsZero() {
+					return nil
+				}
+				return stampOf(r.ObserveUntil)
+			},
 			func(r *domain.Role, c *call, n string) { r.ObserveUntil = c.Time(n) },
 		},
 	}

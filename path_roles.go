@@ -234,7 +234,9 @@ func (b *backend) listRoles(ctx context.Context, c *call) (*answer, error) {
 func (b *backend) roleData(v *access.RoleView) map[string]any {
 	data := map[string]any{"name": v.Role.Name, "type": v.Type}
 	for _, f := range roleFields() {
-		data[f.name] = f.get(&v.Role)
+		if value := f.get(&v.Role); value != nil { // a time that is not set
+			data[f.name] = value
+		}
 	}
 	for _, d := range b.descriptors {
 		if d.Type == v.Type {

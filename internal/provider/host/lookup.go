@@ -9,9 +9,10 @@ import (
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 )
 
-// lookupBudget is of the three calls of one look-up together. It comes before
-// an issue in the same request, and a request must not wait long on the host.
-const lookupBudget = 2 * time.Second
+// lookupBudget is of all calls of one look-up together, a login included. A
+// look-up that fails ends the request; one that takes long comes on top of an
+// issue in the same request.
+const lookupBudget = 4 * time.Second
 
 var _ contract.TokenLooker = (*Provider)(nil)
 

@@ -133,6 +133,80 @@ func TestManyAtOnceThroughTheHost(t *testing.T) {
 	}
 }
 
+// TestAHundredAtOnceInTwoProcesses has two mounts, each with a process of its
+// own, issue and end a hundred credentials on one project policy, while somebody
+// else writes to it too.
+func TestAHundredAtOnceInTwoProcesses(t *testing.T) {
+	const each, conflicts = 25, 15
+	c := newCloud(t)
+	c.AddProject("prod-access", place, "folders/77").MaxAccounts = 300
+	theirs := `{"role":"roles/browser","members":["user:bob@example.com"],"condition":{ "title":"x","expression":"a < \"<&>\"" }}`
+	c.SetPolicy(policy, map[string]string{"auditConfigs": `[ {"service":"allServices"} ]`}, theirs)
+	offices := []*office{}
+	for i := range 2 {
+		o := newOfficeAs(t, c, harness.Plugin{Variant: harness.Plain, Env: []string{fmt.Sprintf("%shundred-%d", mark, i)}})
+		o.write(t, "roles/own-token", o.auto(args{
+			"iam_roles": []string{"roles/compute.viewer"}, "lease_ttl": "5m", "eligible_groups": []string{o.eng, o.leads},
+		}))
+		offices = append(offices, o)
+	}
+	c.Invade(policy, conflicts)
+	var wg sync.WaitGroup
+	answers := make(chan harness.Answer, 4*each)
+	for _, o := range offices {
+		for _, who := range []*harness.Person{o.alice, o.bob} {
+			who.Write(t, o.path("request/own-token"), nil).OK(t)
+			for range each {
+				wg.Go(func() { answers <- o.until(t, who, "own-token") })
+			}
+		}
+	}
+	wg.Wait()
+	close(answers)
+	issued := 0
+	for a := range answers {
+		if a.Status == http.StatusOK && !c.Gives(policy, "serviceAccount:"+a.String(t, "service_account_email")) {
+			t.Error("a binding was lost")
+		}
+		issued++
+		wg.Go(func() { host.Root().Write(t, "sys/leases/revoke", args{"lease_id": a.LeaseID, "sync": true}) })
+		if issued == 2*each { // others write while half of it ends
+			c.Invade(policy, conflicts)
+		}
+	}
+	wg.Wait()
+	for _, o := range offices { // what a client on a busy machine did not wait for
+		o.write(t, "revoke", args{"all": true, "confirm": "all", "reason": "end of the test", "hold": 0})
+	}
+	poll.Until(t, 2*endBound, func() error {
+		left, kept := c.Bindings(policy), false
+		for _, b := range left {
+			kept = kept || b.Raw == theirs
+		}
+		if len(left) != 1+2*conflicts || !kept {
+			return fmt.Errorf("%d bindings, not the %d of others; byte for byte as they were: %v", len(left), 1+2*conflicts, kept)
+		}
+		return nil
+	})
+	t.Logf("MEASURED %d issued and ended in two processes by %d writes of the policy", issued, c.Writes(policy))
+}
+
+// until reads a credential until it is there.
+func (o *office) until(t *testing.T, who *harness.Person, role string) harness.Answer {
+	t.Helper()
+	var creds harness.Answer
+	err := poll.Within(endBound, func() error {
+		if creds = who.Read(t, o.path("creds/"+role)); creds.Status == http.StatusOK {
+			return nil
+		}
+		return fmt.Errorf("%d %s", creds.Status, creds.Body)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return creds
+}
+
 func TestTheRootKeyIsRotatedThroughTheHost(t *testing.T) {
 	o := newOffice(t)
 	before, _ := o.Find(engine)

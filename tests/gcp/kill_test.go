@@ -1,6 +1,7 @@
 package gcp
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"os"
@@ -8,87 +9,47 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
 )
 
-// plugins are the plugin processes below this one.
-func plugins(t testing.TB) []int {
+// mark is the variable of the environment that tells one test's plugin process
+// from all others.
+const mark = "PIM_TEST_PROCESS="
+
+// marked are the plugin processes whose environment carries a mark.
+func marked(t testing.TB, name string) []int {
 	t.Helper()
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	files, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	parents := map[int]int{}
-	for _, file := range stats {
-		raw, err := os.ReadFile(file)
-		if err != nil {
-			continue // it ended while we looked
-		}
-		pid, rest, _ := strings.Cut(string(raw), " ")
-		_, rest, _ = strings.Cut(rest, ") ")
-		if fields := strings.Fields(rest); len(fields) > 1 {
-			child, err1 := strconv.Atoi(pid)
-			parent, err2 := strconv.Atoi(fields[1])
-			if err1 == nil && err2 == nil {
-				parents[child] = parent
-			}
-		}
-	}
 	var out []int
-	for pid := range parents {
-		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-		if err != nil || filepath.Base(filepath.Dir(exe)) != "plugins" {
-			continue
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil || !bytes.Contains(raw, []byte(mark+name+"\x00")) {
+			continue // it ended while we looked, or is somebody else's
 		}
-		for p := pid; p > 1; p = parents[p] {
-			if p == os.Getpid() {
-				out = append(out, pid)
-			}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
+			out = append(out, pid)
 		}
 	}
 	return out
 }
 
-// TestKilledBetweenAnyTwoCalls kills the plugin's process before and after
-// each call that an issue makes at Google. Whatever was made then ends, without
-// anybody asking for it.
-func TestKilledBetweenAnyTwoCalls(t *testing.T) {
-	for _, role := range contract.SortedKeys(kinds()) {
-		t.Run(role, func(t *testing.T) {
-			o := newOffice(t)
-			fields := o.role(kinds()[role])
-			fields["max_credentials"] = 32
-			o.write(t, "roles/"+role, fields)
-			o.granted(t, role)
-			for n := int64(1); ; n++ {
-				for _, after := range []bool{false, true} {
-					if !o.killedAt(t, role, n, after) {
-						t.Logf("%d calls, killed %d times", n-1, o.kills.Load())
-						if o.kills.Load() < 6 {
-							t.Error("the process was hardly ever killed")
-						}
-						return
-					}
-				}
-			}
-		})
-	}
-}
-
 // killing kills the plugin's process at one call.
 type killing struct {
-	at    int64
+	name  string
+	at    int
 	after bool
-	kills *atomic.Int64
 
 	mu           sync.Mutex
-	count        int64
-	killed, over bool
+	count, kills int
+	over         bool
 }
 
 func (k *killing) see(t *testing.T, done bool) {
@@ -100,55 +61,107 @@ func (k *killing) see(t *testing.T, done bool) {
 	if k.count++; k.count != k.at {
 		return
 	}
-	k.killed = true
-	for _, pid := range plugins(t) {
+	for _, pid := range marked(t, k.name) {
 		if syscall.Kill(pid, syscall.SIGKILL) == nil {
-			k.kills.Add(1)
+			k.kills++
 		}
 	}
 }
 
-// end keeps the process alive from now on, and tells whether it was killed.
-func (k *killing) end() bool {
+// killed tells how many processes were killed so far.
+func (k *killing) killed() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.kills
+}
+
+func (k *killing) end() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.over = true
-	return k.killed
 }
 
-// killedAt reads a credential and kills the plugin at a call. It tells whether
-// the issue got that far, and waits until nothing usable is left.
-func (o *office) killedAt(t *testing.T, role string, n int64, after bool) bool {
+// TestKilledBetweenAnyTwoCalls kills the plugin's process before and after each
+// call at Google that an issue and the revocation after it make. Whatever was
+// made then ends, without anybody asking for it again.
+func TestKilledBetweenAnyTwoCalls(t *testing.T) {
+	t.Parallel()
+	for _, role := range contract.SortedKeys(kinds()) {
+		for _, after := range []bool{false, true} {
+			when := map[bool]string{false: "before", true: "after"}[after]
+			t.Run(role+", "+when+" a call", func(t *testing.T) {
+				t.Parallel()
+				name := role + "-" + when
+				o := newOfficeAs(t, newCloud(t), harness.Plugin{Variant: harness.Plain, Env: []string{mark + name}})
+				fields := o.role(kinds()[role])
+				fields["max_credentials"] = 32
+				o.write(t, "roles/"+role, fields)
+				o.granted(t, role)
+				kills := 0
+				for n := 1; ; n++ {
+					killed := o.killedAt(t, role, &killing{name: name, at: n, after: after})
+					if kills += killed; killed == 0 {
+						t.Logf("MEASURED %s: killed %s each of %d calls, %d times, nothing left", role, when, n-1, kills)
+						break
+					}
+				}
+				if kills < 4 {
+					t.Error("the process was hardly ever killed")
+				}
+			})
+		}
+	}
+}
+
+// killedAt issues and revokes a credential, kills the plugin on the way, waits
+// until nothing usable is left, and tells how often it was killed.
+func (o *office) killedAt(t *testing.T, role string, k *killing) int {
 	t.Helper()
-	poll.Until(t, endBound, func() error { // the process of the round before is gone
-		if a := host.Root().Read(t, o.path("config")); a.Status != http.StatusOK {
+	o.alive(t)
+	stop := o.Watch(func(done bool) { k.see(t, done) })
+	var creds harness.Answer
+	poll.Until(t, endBound, func() error { // a slow credential is asked for again
+		creds = o.alice.Read(t, o.path("creds/"+role))
+		if creds.Status == http.StatusOK || k.killed() > 0 {
+			return nil
+		}
+		return fmt.Errorf("%d %s", creds.Status, creds.Body)
+	})
+	if creds.Status == http.StatusOK { // a revocation that is cut is the host's and the engine's to finish
+		host.Root().Write(t, "sys/leases/revoke", args{"lease_id": creds.LeaseID, "sync": true})
+	}
+	stop()
+	k.end()
+	poll.Until(t, 2*endBound, func() error {
+		o.revive(t, host.Root().Read(t, o.path("config"))) // a process that was killed starts at the next call
+		if left := o.usable(); len(left) > 0 {
+			return fmt.Errorf("killed at call %d (after: %v): left: %v", k.at, k.after, left)
+		}
+		return nil
+	})
+	return k.killed()
+}
+
+// alive waits until the mount answers: the process of the round before is gone.
+func (o *office) alive(t *testing.T) {
+	t.Helper()
+	poll.Until(t, endBound, func() error {
+		a := host.Root().Read(t, o.path("config"))
+		if a.Status != http.StatusOK {
+			o.revive(t, a)
 			return fmt.Errorf("%d %s", a.Status, a.Body)
 		}
 		return nil
 	})
-	k := &killing{at: n, after: after, kills: &o.kills}
-	stop := o.Watch(func(done bool) { k.see(t, done) })
-	creds := o.alice.Read(t, o.path("creds/"+role))
-	stop()
-	killed := k.end()
-	if !killed && creds.Status != http.StatusOK {
-		t.Fatalf("without a kill: %d %s", creds.Status, creds.Body)
+}
+
+// revive does what an operator does when the host goes on with a dead process:
+// one that is killed while the host starts it may never be started again.
+func (o *office) revive(t *testing.T, answer harness.Answer) {
+	t.Helper()
+	if !strings.Contains(string(answer.Body), "connection refused") {
+		return
 	}
-	if creds.Status == http.StatusOK { // the call was the reaper's, or none
-		poll.Until(t, endBound, func() error {
-			a := host.Root().Write(t, "sys/leases/revoke", args{"lease_id": creds.LeaseID, "sync": true})
-			if a.Status/100 != 2 {
-				return fmt.Errorf("%d %s", a.Status, a.Body)
-			}
-			return nil
-		})
-	}
-	poll.Until(t, 2*endBound, func() error {
-		host.Root().Read(t, o.path("config")) // a process that was killed starts at the next call
-		if left := o.usable(); len(left) > 0 {
-			return fmt.Errorf("killed at call %d (after: %v): left: %v", n, after, left)
-		}
-		return nil
-	})
-	return killed
+	reload := host.Root().Write(t, "sys/plugins/reload/backend", args{"mounts": []string{o.pim.Path + "/"}})
+	t.Logf("the host went on with a dead process; reloading answers %d", reload.Status)
 }

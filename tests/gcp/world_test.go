@@ -2,6 +2,7 @@ package gcp
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"maps"
 	"net/http/httptest"
@@ -11,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +38,12 @@ var host *harness.Host
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	// These tests wait far more than they compute. -parallel on the command line
+	// is read later and wins.
+	if err := flag.Set("test.parallel", "12"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	code := m.Run()
 	if host != nil {
 		if err := host.Stop(); err != nil {
@@ -112,15 +118,21 @@ type office struct {
 	pim        *harness.Mount
 	alice, bob *harness.Person
 	eng, leads string
-	kills      atomic.Int64
 }
 
 func newOffice(t *testing.T) *office {
 	t.Helper()
+	return newOfficeAs(t, newCloud(t), harness.Plugin{})
+}
+
+// newOfficeAs mounts the plugin beside others that may have the same cloud;
+// those with the same environment share a process.
+func newOfficeAs(t *testing.T, c *cloud, plugin harness.Plugin) *office {
+	t.Helper()
 	if err := startHost(); err != nil {
 		t.Fatal(err)
 	}
-	o := &office{cloud: newCloud(t), pim: host.Mount(t, harness.Plugin{})}
+	o := &office{cloud: c, pim: host.Mount(t, plugin)}
 	person := o.pim.PersonPolicy(t)
 	o.alice, o.bob = host.Person(t, "alice", person), host.Person(t, "bob", person)
 	o.eng, o.leads = host.Group(t, "eng", o.alice).Name, host.Group(t, "leads", o.bob).Name

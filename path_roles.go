@@ -90,8 +90,6 @@ func coreFields() []roleField {
 		roleList("approver_entities", "Entities that may decide.", func(r *domain.Role) *[]string { return &r.ApproverEntities }),
 		roleSeconds("ttl", "Default access window.", func(r *domain.Role) *domain.Seconds { return &r.TTL }),
 		roleSeconds("max_ttl", "Longest access window.", func(r *domain.Role) *domain.Seconds { return &r.MaxTTL }),
-		roleInt("series_max", "Runs that one approval of a series may cover; 0 = no series.", func(r *domain.Role) *int { return &r.SeriesMax }),
-		roleSeconds("series_within", "Longest window of a series.", func(r *domain.Role) *domain.Seconds { return &r.SeriesWithin }),
 		roleSeconds("max_extension", "Time that extensions may add to a window in all; 0 = none.", func(r *domain.Role) *domain.Seconds { return &r.MaxExtension }),
 		roleSeconds("lease_ttl", "Longest lease of one credential; 0 = the window.", func(r *domain.Role) *domain.Seconds { return &r.LeaseTTL }),
 		roleSeconds("request_ttl", "How long a request waits for decisions.", func(r *domain.Role) *domain.Seconds { return &r.RequestTTL }),
@@ -202,25 +200,13 @@ func effectData(data map[string]any, e access.Effect, dry bool) {
 	proposedData(data, e.Proposed)
 }
 
-// answered are the fields that are written, as they are answered: a time that is not
-// set is an empty string, which is no time.
-func answered(fields []field) []field {
-	out := slices.Clone(fields)
-	for i := range out {
-		if out[i].typ == typeTime {
-			out[i].typ = contract.TypeString
-		}
-	}
-	return out
-}
-
 func (b *backend) rolePaths(provider []field) []path {
 	var core []field
 	for _, f := range roleFields() {
 		core = append(core, f.field)
 	}
 	writable := append(core, provider...)
-	shown := append(append([]field{always(str("name", "The role's name.")), str("type", "Type of the target.")}, answered(writable)...), revocationWire()...)
+	shown := append(append([]field{always(str("name", "The role's name.")), str("type", "Type of the target.")}, writable...), revocationWire()...)
 	return []path{{
 		pattern: "roles/?", name: "roles", help: "What can be had.", description: "Names of all roles.", fields: pageFields(),
 		ops: []op{{verb: logical.ListOperation, summary: "List roles.", ok: listFields("proposed: an edit of it waits; in_force: false when it is only proposed"), do: b.listRoles}},

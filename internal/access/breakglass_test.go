@@ -384,3 +384,31 @@ func TestDebtOutlivesRetention(t *testing.T) {
 	m.must(m.signOff("bob", rid))
 	m.pending("alice", "admin")
 }
+
+// Who passed since nobody answered owes a review like who broke the glass.
+func TestPassingUnansweredOwesAReview(t *testing.T) {
+	for _, crashed := range []bool{false, true} {
+		m := newMount(t)
+		m.role("admin", staged(domain.Stage{
+			AllOf: []domain.Threshold{by("leads")}, Timeout: 1800, OnTimeout: domain.OnTimeoutApprove,
+			OnCallWhen: `"on-call" in requester.groups`,
+		}), nil)
+		onCall(m, "alice")
+		rid := m.pending("alice", "admin")
+		m.pass(31 * time.Minute)
+		m.state(rid, domain.Active)
+		if crashed {
+			m.crash()
+		}
+		p, err := m.a.Reviews(t.Context(), who("bob"), "", 0)
+		m.must(err)
+		if !slices.Contains(p.Keys, string(rid)) || !slices.Contains(m.kinds(), domain.EventReviewOwed) {
+			t.Fatalf("the inbox: %v, the feed: %v", p.Keys, m.kinds())
+		}
+		m.returned("alice", rid)
+		m.clk.Advance(domain.DefaultReviewDeadline.Duration())
+		m.refused(onlyErr(m.ask("alice", "admin", access.Ask{})), fault.CodeReviewOwed)
+		m.must(m.signOff("bob", rid))
+		m.pending("alice", "admin")
+	}
+}

@@ -10,9 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
 )
 
 // StartNode runs one node with its storage on disk, so that it can be killed and
@@ -60,12 +63,42 @@ func (h *Host) Signal(t testing.TB, sig syscall.Signal) {
 	}
 }
 
-// SignalAll sends a signal to the host and its plugins, as when a machine is paused.
-func (h *Host) SignalAll(t testing.TB, sig syscall.Signal) {
+// Freeze stops the host and its plugins, as when a machine is paused, and returns once
+// none of them runs any more. Thaw lets them go on.
+func (h *Host) Freeze(t testing.TB) {
 	t.Helper()
-	if err := syscall.Kill(-h.PID(), sig); err != nil {
+	if err := syscall.Kill(-h.PID(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	poll.Until(t, startBound, h.frozen)
+}
+
+// Thaw lets a frozen host and its plugins go on.
+func (h *Host) Thaw(t testing.TB) {
+	t.Helper()
+	if err := syscall.Kill(-h.PID(), syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// frozen tells whether all threads of the host have stopped. The first to be scheduled
+// stops the others; on a busy machine that takes a while. Where there is no /proc
+// nobody can tell.
+func (h *Host) frozen() error {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", h.PID()))
+	if err != nil {
+		return err
+	}
+	for _, file := range tasks {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			continue // this thread has ended
+		}
+		if _, rest, _ := strings.Cut(string(raw), ") "); !strings.HasPrefix(rest, "T") {
+			return fmt.Errorf("a thread of process %d runs on: %s", h.PID(), raw)
+		}
+	}
+	return nil
 }
 
 // Kill ends the host as a power cut would, but for its plugins: they live on and

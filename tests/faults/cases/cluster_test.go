@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -178,7 +177,7 @@ func (s *stage) pausedAt(t *testing.T, c *harness.Cluster, step string, atLeast 
 	if err := s.paused(); err != nil {
 		t.Fatalf("%s: %v", step, err)
 	}
-	old.SignalAll(t, syscall.SIGSTOP)
+	old.Freeze(t)
 	stopped := time.Now()
 	resumed := stopped
 	s.without(old, func() {
@@ -193,7 +192,7 @@ func (s *stage) pausedAt(t *testing.T, c *harness.Cluster, step string, atLeast 
 		s.pim.Continue(t)
 		resumed = time.Now()
 	})
-	old.SignalAll(t, syscall.SIGCONT)
+	old.Thaw(t)
 	<-done
 	c.Leader(t)
 	for _, e := range s.target.Entries() {

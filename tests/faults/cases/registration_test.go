@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -81,12 +80,12 @@ func TestR4QuorumLostBeforeTheLease(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, node := range s.others(leader) {
-			node.SignalAll(t, syscall.SIGSTOP)
+			node.Freeze(t)
 		}
 		s.pim.Continue(t)
 		<-done
 		for _, node := range s.others(leader) {
-			node.SignalAll(t, syscall.SIGCONT)
+			node.Thaw(t)
 		}
 		c.Leader(t)
 		if err := s.onRecord(t); err != nil {

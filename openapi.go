@@ -129,7 +129,7 @@ func (f field) answered() *framework.OASSchema {
 		s.Type, s.Format = "integer", "seconds"
 	case contract.TypeMap, typeObjects:
 		s.Type = "object"
-	case typeList:
+	case typeList, typeMaps:
 		s.Type, s.Items = "array", &framework.OASSchema{Type: "object"}
 	case typeTime:
 		s.Format = "date-time"

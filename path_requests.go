@@ -41,6 +41,10 @@ func (b *backend) requestPaths() []path {
 		captures:    []field{nameCapture("role", "Name of the role.")},
 		fields: append(askFields(), field{
 			name: "start_time", typ: typeTime, desc: "When the access window starts, at most 30 days ahead; as soon as approved when absent.",
+		}, field{
+			name: "series_count", typ: contract.TypeInt, least: 1, most: domain.LimitSeries, desc: "Asks for so many runs at once, where the role takes series; ttl is then the time they have.",
+		}, field{
+			name: "series_params", typ: typeMaps, desc: "Sets of parameters that the runs may have, as a JSON list of objects of strings; those of params when absent.",
 		}),
 		ops: []op{{
 			verb: logical.UpdateOperation, name: "file", summary: "Ask for a role.", statuses: []int{http.StatusForbidden},
@@ -88,6 +92,9 @@ func (b *backend) requestPaths() []path {
 func (b *backend) fileRequest(ctx context.Context, c *call) (*answer, error) {
 	ask := askOf(c)
 	ask.Start = c.Time("start_time")
+	if c.Given("series_count") || c.Given("series_params") {
+		ask.Series = &access.SeriesAsk{Count: c.Int("series_count"), Each: c.Maps("series_params")}
+	}
 	s, err := b.access.Submit(ctx, caller(c), c.Capture("role"), ask)
 	if err != nil {
 		return nil, err

@@ -90,6 +90,8 @@ func coreFields() []roleField {
 		roleList("approver_entities", "Entities that may decide.", func(r *domain.Role) *[]string { return &r.ApproverEntities }),
 		roleSeconds("ttl", "Default access window.", func(r *domain.Role) *domain.Seconds { return &r.TTL }),
 		roleSeconds("max_ttl", "Longest access window.", func(r *domain.Role) *domain.Seconds { return &r.MaxTTL }),
+		roleInt("series_max", "Runs that one approval of a series may cover; 0 = no series.", func(r *domain.Role) *int { return &r.SeriesMax }),
+		roleSeconds("series_within", "Longest window of a series.", func(r *domain.Role) *domain.Seconds { return &r.SeriesWithin }),
 		roleSeconds("max_extension", "Time that extensions may add to a window in all; 0 = none.", func(r *domain.Role) *domain.Seconds { return &r.MaxExtension }),
 		roleSeconds("lease_ttl", "Longest lease of one credential; 0 = the window.", func(r *domain.Role) *domain.Seconds { return &r.LeaseTTL }),
 		roleSeconds("request_ttl", "How long a request waits for decisions.", func(r *domain.Role) *domain.Seconds { return &r.RequestTTL }),

@@ -124,7 +124,6 @@ func simulationData(s access.Simulated, asked bool) map[string]any {
 	return data
 }
 
-
 func differences(list []access.Difference) []string {
 	out := make([]string, 0, len(list))
 	for _, d := range list {

@@ -19,6 +19,7 @@ const (
 	typeTime    contract.FieldType = 100 + iota // RFC 3339 with a zone; a time.Time in UTC
 	typeObjects                                 // name to an object of declared members
 	typeList                                    // list of objects of declared members
+	typeMaps                                    // list of maps of strings
 )
 
 // field declares one thing that may be sent, or one thing that is answered.
@@ -268,7 +269,7 @@ func (f field) sdkType() framework.FieldType {
 		return framework.TypeTime
 	case typeObjects:
 		return framework.TypeMap
-	case typeList:
+	case typeList, typeMaps:
 		return framework.TypeSlice
 	}
 	return framework.TypeInvalid

@@ -145,7 +145,7 @@ func (f field) empty(raw any) bool {
 	case nil:
 		return true
 	case string:
-		structured := f.typ == contract.TypeStrings || f.typ == contract.TypeMap || f.typ == typeObjects || f.typ == typeList
+		structured := f.typ == contract.TypeStrings || f.typ == contract.TypeMap || f.typ == typeObjects || f.typ == typeList || f.typ == typeMaps
 		return v == "" || structured && (v == "[]" || v == "{}")
 	case []any:
 		return len(v) == 0

@@ -62,3 +62,29 @@ func objectsOf(raw any) ([]any, bool) {
 // List returns a field that is a list of objects; each is an input of its
 // members.
 func (in *input) List(name string) []*input { return get[[]*input](in, name, typeList, false) }
+
+// parseMaps takes a list of objects of strings, or a text that is one as JSON.
+func parseMaps(raw any) (any, string) {
+	items, ok := objectsOf(raw)
+	switch {
+	case !ok:
+		return nil, "must be a list of objects of strings, as JSON"
+	case len(items) > maxNested:
+		return nil, fmt.Sprintf("has more than %d items", maxNested)
+	}
+	out := make([]map[string]string, 0, len(items))
+	for _, item := range items {
+		v, wrong := parseMap(item)
+		m, ok := v.(map[string]string)
+		if wrong != "" || !ok {
+			return nil, "has an item that is wrong: " + wrong
+		}
+		out = append(out, m)
+	}
+	return out, ""
+}
+
+// Maps returns a field that is a list of maps of strings.
+func (in *input) Maps(name string) []map[string]string {
+	return get[[]map[string]string](in, name, typeMaps, false)
+}

@@ -58,6 +58,8 @@ func (f field) parse(raw any, prefix string, problems *fault.Problems) (v any, w
 		return f.parseObjects(raw, prefix, problems)
 	case typeList:
 		return f.parseList(raw, prefix, problems)
+	case typeMaps:
+		return parseMaps(raw)
 	}
 	return nil, "has no type; this is a fault of the plugin"
 }

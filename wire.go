@@ -1,6 +1,7 @@
 package pim
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"strings"
@@ -229,6 +230,9 @@ func what(v access.RequestView) string {
 	parts := []string{"role " + v.Request.Role + " at target " + v.Request.Target}
 	for _, k := range contract.SortedKeys(v.Params) {
 		parts = append(parts, k+"="+domain.Printable(v.Params[k]))
+	}
+	if s := v.Request.Series; s != nil {
+		parts = append(parts, fmt.Sprintf("a series of at most %d runs, each one of: %s", s.Count, strings.Join(v.Runs, "; ")))
 	}
 	if v.Request.Principal != "" {
 		parts = append(parts, "for "+domain.Printable(v.Request.Principal))

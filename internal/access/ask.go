@@ -1,6 +1,7 @@
 package access
 
 import (
+	"reflect"
 	"slices"
 	"time"
 
@@ -16,6 +17,7 @@ type Ask struct {
 	TTL           *domain.Seconds // nil = the role's default
 	Start         time.Time       // zero = as soon as approved
 	Params        map[string]string
+	Series        *SeriesAsk // nil = one grant
 }
 
 // checkAsk validates an ask against the role and fills in defaults.
@@ -122,7 +124,7 @@ func paramAllowed(decl domain.Param, value string) bool {
 
 // sameAsk tells whether an open request asks for the same as a new one.
 func sameAsk(open, r domain.Request, ask Ask) bool {
-	return open.Kind == r.Kind && domain.ParamsHash(open.Params) == domain.ParamsHash(r.Params) &&
+	return open.Kind == r.Kind && reflect.DeepEqual(open.Series, r.Series) && domain.ParamsHash(open.Params) == domain.ParamsHash(r.Params) &&
 		(ask.TTL == nil || open.TTL == r.TTL) &&
 		(ask.Start.IsZero() || open.StartTime.Equal(r.StartTime)) &&
 		open.RoleRevision == r.RoleRevision

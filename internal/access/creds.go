@@ -289,6 +289,9 @@ func choose(grants []domain.Request, params map[string]string, exactly bool) (*d
 // hasParams tells whether a request was filed with these parameters, and maybe
 // more.
 func hasParams(r domain.Request, params map[string]string) bool {
+	if r.Series != nil {
+		return len(params) == 0 || r.Run(params)
+	}
 	for name, value := range params {
 		if r.Params[name] != value {
 			return false

@@ -41,7 +41,7 @@ func (a *Access) Decide(ctx context.Context, c Caller, id domain.RequestID, d De
 		return RequestView{}, err
 	}
 	if d.Verdict == domain.Approve {
-		if err := a.stillTaken(ctx, role, r.Params); err != nil {
+		if err := a.runsTaken(ctx, role, *r); err != nil {
 			return RequestView{}, err
 		}
 	}

@@ -41,6 +41,13 @@ func (a *Access) issue(ctx context.Context, who actor, role domain.Role, r domai
 	if err := a.free(ctx, scopeOf(r)); err != nil {
 		return nil, err
 	}
+	run, err := runOf(role, r, ask.Params)
+	if err != nil {
+		return nil, err
+	}
+	if r.Series != nil {
+		ask.Params = run
+	}
 	if s, ok := a.reuse.get(r.ID, a.now()); ok {
 		ans, err := a.share(ctx, role, r, s, ask)
 		if !errors.Is(err, errCrowded) {
@@ -112,6 +119,10 @@ func (a *Access) plan(ctx context.Context, who actor, role domain.Role, r domain
 	if err != nil {
 		return nil, err
 	}
+	run, err := runOf(role, r, ask.Params)
+	if err != nil {
+		return nil, err
+	}
 	fields := fieldsOf(p.descriptor, role.All())
 	j := &job{who: who, role: role, req: r, ask: ask, p: p, limits: p.descriptor.Limits(fields)}
 	if principal, err := a.principal(ctx, who, role); err != nil {
@@ -132,7 +143,7 @@ func (a *Access) plan(ctx context.Context, who actor, role domain.Role, r domain
 	now := a.now()
 	j.in = contract.Input{
 		Credential: domain.CredentialID(id), Request: r.ID, Role: role.Name, EntityID: who.ID,
-		Person: displayName(who.Entity), Ticket: r.Ticket, Principal: r.Principal, Fields: fields, Params: r.Params,
+		Person: displayName(who.Entity), Ticket: r.Ticket, Principal: r.Principal, Fields: fields, Params: run,
 		NotAfter: now.Add(j.ttl), Metadata: maps.Clone(who.Metadata),
 	}
 	h, err := p.Plan(ctx, j.in)
@@ -156,6 +167,9 @@ func (j *job) life(now time.Time, mountMax time.Duration) error {
 	left := j.req.WindowEnd.Sub(now)
 	if j.req.State == domain.Scheduled && j.req.FirstRead {
 		left = j.req.Granted.Duration()
+	}
+	if j.req.Series != nil && j.role.LeaseTTL == 0 {
+		left = min(left, j.role.TTL.Duration()) // a run has the window that one grant would have
 	}
 	if h := j.role.HoursAt(now); h.Open && !h.Change.IsZero() {
 		left = min(left, h.Change.Sub(now))
@@ -227,6 +241,9 @@ func (a *Access) intendLocked(ctx context.Context, tx *store.RequestTx, j *job) 
 	if live := a.counted(next); live >= j.role.MaxCredentials {
 		return fault.Newf(fault.Conflict, fault.CodeLimit, "limit reached: %d live credentials under request %s", live, next.ID).
 			With("request_id", string(next.ID))
+	}
+	if next.Series != nil && next.RunsLeft() == 0 {
+		return errSeriesOver(next)
 	}
 	next = next.Plan(j.cred, now)
 	j.flight, j.land = a.flights.issue(j.cred.ID)

@@ -334,3 +334,60 @@ func TestSimulate(t *testing.T) {
 		t.Fatalf("%d looked at: %+v", s.Looked, s.Differ)
 	}
 }
+
+func TestSeries(t *testing.T) {
+	m := newMount(t)
+	m.role("deploy", func(r *domain.Role) {
+		r.SeriesMax, r.SeriesWithin, r.TTL, r.MaxCredentials = 3, 48*3600, 600, 32
+		r.Params = map[string]domain.Param{"app": {Allowed: []string{"web", "api", "db"}, Required: true}}
+	}, nil)
+	each := []map[string]string{{"app": "web"}, {"app": "api"}}
+	file := func(s access.SeriesAsk) (access.Submitted, error) {
+		return m.ask("alice", "deploy", access.Ask{Series: &s})
+	}
+	read := func(app string) (*access.Answer, error) {
+		return m.a.Creds(t.Context(), who("alice"), "deploy", access.CredsAsk{Ask: access.Ask{Params: map[string]string{"app": app}}})
+	}
+	for name, bad := range map[string]access.SeriesAsk{
+		"more than the role takes":      {Count: 4, Each: each},
+		"none":                          {Each: each},
+		"parameters nobody may ask for": {Count: 2, Each: []map[string]string{{"app": "root"}}},
+		"no parameters":                 {Count: 2},
+	} {
+		if _, err := file(bad); err == nil {
+			t.Errorf("%s: filed", name)
+		}
+	}
+	s, err := file(access.SeriesAsk{Count: 3, Each: each})
+	m.must(err)
+	again, err := file(access.SeriesAsk{Count: 3, Each: each})
+	m.must(err)
+	if !again.Existing {
+		t.Fatal("the same series was filed twice")
+	}
+	v, err := m.a.Approval(t.Context(), who("bob"), s.View.Request.ID)
+	m.must(err)
+	if !slices.Equal(v.Runs, []string{"app=web", "app=api"}) {
+		t.Fatalf("an approver sees %v", v.Runs)
+	}
+	m.must(m.decide("bob", s.View.Request.ID, domain.Approve))
+
+	first, err := read("web")
+	m.must(err)
+	if first.TTL != 10*time.Minute {
+		t.Fatalf("a run lasts %s", first.TTL)
+	}
+	_, err = read("db")
+	m.refused(err, fault.CodeNoGrant) // no grant covers it
+	m.pass(20 * time.Minute)
+	m.works(first, false)
+	for _, app := range []string{"api", "web"} {
+		ans, err := read(app)
+		m.must(err)
+		m.works(ans, true)
+	}
+	_, err = read("web")
+	m.refused(err, fault.CodeLimit)
+	m.pass(48 * time.Hour)
+	m.state(s.View.Request.ID, domain.Ended)
+}

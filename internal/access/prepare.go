@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -109,6 +110,9 @@ func (a *Access) prepared(ctx context.Context, role domain.Role, r domain.Reques
 	x := a.preparing.get(r.ID)
 	if x == nil {
 		return nil, false, nil
+	}
+	if r.Series != nil && !maps.Equal(x.job.in.Params, ask.Params) {
+		return nil, true, fault.New(fault.Conflict, fault.CodeBusy, "busy: another run of this series is being prepared", nil).With("poll_after_seconds", 10)
 	}
 	ans, err := a.deliver(ctx, x, role, ask.Compose)
 	return ans, true, err

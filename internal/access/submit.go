@@ -195,7 +195,10 @@ func latestEnd(r domain.Request) time.Time {
 // draft checks everything that was asked, at once, and seals the digest.
 func (a *Access) draft(ctx context.Context, who actor, role domain.Role, target *domain.Target, ask Ask) (domain.Request, error) {
 	var p fault.Problems
-	ttl := checkAsk(&p, role, &ask, a.now())
+	kind, ttl, series, err := a.checkWhat(&p, role, target, &ask)
+	if err != nil {
+		return domain.Request{}, err
+	}
 	if target == nil {
 		p.Add("role", "its target does not exist")
 	} else if err := a.checkValues(&p, role, target, ask.Params); err != nil {
@@ -204,7 +207,7 @@ func (a *Access) draft(ctx context.Context, who actor, role domain.Role, target 
 	if err := p.Err(); err != nil {
 		return domain.Request{}, err
 	}
-	if err := a.stillTaken(ctx, role, ask.Params); err != nil {
+	if err := a.runsTaken(ctx, role, domain.Request{Params: ask.Params, Series: series}); err != nil {
 		return domain.Request{}, err
 	}
 	principal, err := a.principal(ctx, who, role)
@@ -216,13 +219,26 @@ func (a *Access) draft(ctx context.Context, who actor, role domain.Role, target 
 		return domain.Request{}, err
 	}
 	r := domain.Request{
-		ID: domain.RequestID(id), Kind: domain.KindNormal, Role: role.Name, RoleRevision: role.Revision(),
+		ID: domain.RequestID(id), Kind: kind, Series: series, Role: role.Name, RoleRevision: role.Revision(),
 		Target: target.Name, TargetRevision: target.Revision(), Requester: who.party(),
 		Justification: ask.Justification, Ticket: ask.Ticket, Params: ask.Params, Principal: principal,
 		TTL: ttl, StartTime: ask.Start, FirstRead: role.Start == domain.StartFirstRead, ClaimWithin: role.ClaimWithin,
 	}
 	r.Digest = a.digest(r, role.Revision(), target.Revision(), principal)
 	return r, nil
+}
+
+// checkWhat validates what is asked: one grant, or a series of runs.
+func (a *Access) checkWhat(p *fault.Problems, role domain.Role, target *domain.Target, ask *Ask) (kind string, ttl domain.Seconds, series *domain.Series, err error) {
+	if ask.Series == nil {
+		return domain.KindNormal, checkAsk(p, role, ask, a.now()), nil, nil
+	}
+	series, ttl, err = a.checkSeries(p, role, target, ask)
+	plain := *ask
+	plain.TTL, plain.Params = nil, series.First()
+	checkAsk(p, role, &plain, a.now())
+	ask.Params = nil
+	return domain.KindSeries, ttl, series, err
 }
 
 // checkValues has the target's type look at the parameters, so that nobody is
@@ -266,7 +282,7 @@ func (a *Access) digest(r domain.Request, roleRev, targetRev, principal string) 
 	return domain.Sealed{
 		Mount: a.mount, Request: r.ID, Kind: r.Kind, Person: r.Requester.Person, Requester: r.Requester.Entity,
 		Role: r.Role, RoleRevision: roleRev, Target: r.Target, TargetRevision: targetRev,
-		Principal: principal, Params: r.Params, TTL: r.TTL, Start: start,
+		Principal: principal, Params: r.Params, TTL: r.TTL, Start: start, Series: r.Series,
 	}.Digest()
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 )
 
 // RequestView is a request as a reader sees it.
@@ -23,6 +24,7 @@ type RequestView struct {
 	WaitingFor string
 	Revocation domain.Revocation
 	Params     map[string]string // sensitive ones as hashes
+	Runs       []string          // of a series: its sets of parameters, as sentences
 	Next       string            // the command that comes next, for this reader
 	Reader     string            // requester, approver or auditor
 	Problem    string            // why it could not be issued as things are; "" = nothing known
@@ -41,6 +43,7 @@ func (a *Access) view(ctx context.Context, r domain.Request, who actor) (Request
 		}
 		v.Revocation = a.revocationOf(ctx, *role, r.Target)
 		v.Params = maskParams(*role, r.Params)
+		v.Runs = runsOf(*role, r)
 		if v.State == domain.Pending {
 			v.WaitingFor = waitingFor(*role, r.Stage)
 		}
@@ -85,6 +88,26 @@ func maskParams(role domain.Role, params map[string]string) map[string]string {
 			v = "sha256:" + hex.EncodeToString(sum[:8])
 		}
 		out[k] = v
+	}
+	return out
+}
+
+// runsOf are the sets of parameters of a series, as sentences.
+func runsOf(role domain.Role, r domain.Request) []string {
+	if r.Series == nil {
+		return nil
+	}
+	var out []string
+	for _, set := range r.Series.Each {
+		masked := maskParams(role, set)
+		var parts []string
+		for _, k := range contract.SortedKeys(masked) {
+			parts = append(parts, k+"="+domain.Printable(masked[k]))
+		}
+		if len(parts) == 0 {
+			parts = []string{"no parameters"}
+		}
+		out = append(out, strings.Join(parts, ", "))
 	}
 	return out
 }
@@ -233,7 +256,7 @@ func (a *Access) problemOf(ctx context.Context, r domain.Request) (string, error
 	if err != nil || role == nil {
 		return "", err
 	}
-	err = a.stillTaken(ctx, *role, r.Params)
+	err = a.runsTaken(ctx, *role, r)
 	if f, ok := errors.AsType[*fault.Error](err); ok {
 		return f.Public, nil
 	}

@@ -18,6 +18,7 @@ type Sealed struct {
 	Params         map[string]string `json:"params"`
 	TTL            Seconds           `json:"ttl"`
 	Start          string            `json:"start"` // RFC 3339 UTC, or ""
+	Series         *Series           `json:"series,omitempty"`
 }
 
 // Digest is the SHA-256 of the canonical JSON, in hex.

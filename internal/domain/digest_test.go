@@ -57,6 +57,8 @@ func change(t *testing.T, f reflect.Value) {
 		f.SetInt(f.Int() + 1)
 	case reflect.Bool:
 		f.SetBool(!f.Bool())
+	case reflect.Pointer:
+		f.Set(reflect.New(f.Type().Elem()))
 	case reflect.Slice:
 		f.Set(reflect.Append(f, reflect.New(f.Type().Elem()).Elem()))
 	case reflect.Map:

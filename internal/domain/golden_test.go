@@ -29,6 +29,7 @@ func fullRole() Role {
 	r.Fields = map[string]any{"path": "database/creds/prod", "ttl": float64(60)}
 	r.Pins = map[string]string{"leads": "id-of-leads"}
 	r.Free, r.MaxExtension = map[string]any{"max_retries": 3.0}, 7200
+	r.SeriesMax, r.SeriesWithin = 20, 86400
 	threshold := Threshold{Approvals: 2, Groups: []string{"leads"}, Entities: []string{uuid(3)}, When: "request.ticket != ''", After: 600}
 	r.Stages = []Stage{{
 		Name: "leads", AllOf: []Threshold{threshold}, AnyOf: []Threshold{threshold}, Denials: 2, RequireComment: true,
@@ -76,6 +77,7 @@ func fullRequest(t *testing.T) Request {
 	}
 	r.Decisions[0].Stage, r.Stage, r.Reconsider, r.ReviewOwed = 1, 1, at("2h"), "nobody answered in time"
 	r.Observed = "would have waited"
+	r.Series = &Series{Count: 3, Each: []map[string]string{{"branch": "main"}}}
 	r.Extensions = []Extension{{
 		TTL: 600, Justification: "not done", Digest: "d2", FiledAt: at("70m"), ExpiresAt: at("90m"), State: Active,
 		Stage: 1, Decisions: slices.Clone(r.Decisions), From: at("80m"), Granted: 600,

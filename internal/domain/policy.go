@@ -139,6 +139,7 @@ func (r Role) checkPolicy(p *problems) {
 	r.checkStages(p)
 	r.checkSchedule(p)
 	r.checkObserve(p)
+	r.checkSeries(p)
 }
 
 func refs(p *problems, field string, list []string, check func(string) string) {

@@ -72,6 +72,7 @@ type Request struct {
 	ReviewOwed  string       `json:"review_owed,omitempty"` // why somebody has to look at it afterwards
 	Observed    string       `json:"observed,omitempty"`    // what the policy would have said, when it was only observed
 	Extensions  []Extension  `json:"extensions,omitempty"`  // asks for more time, in their order
+	Series      *Series      `json:"series,omitempty"`      // several runs approved at once
 	Reason      string       `json:"reason,omitempty"`      // why it ended early, in our words or the revoker's
 	Credentials []Credential `json:"credentials,omitempty"`
 	Issued      int          `json:"issued,omitempty"` // credentials ever planned
@@ -118,7 +119,10 @@ func (r Request) Due(now time.Time) (RequestEvent, bool) {
 // File makes a new request out of what was asked. The caller has filled every
 // field that is asked; File adds state and history.
 func File(r Request, requestTTL Seconds, now time.Time) Request {
-	r.State, r.Kind = Pending, KindNormal
+	r.State = Pending
+	if r.Kind == "" {
+		r.Kind = KindNormal
+	}
 	r.ExpiresAt = now.Add(requestTTL.Duration())
 	// Nobody can grant a window that is over.
 	if end := r.StartTime.Add(r.TTL.Duration()); !r.StartTime.IsZero() && !r.FirstRead && end.Before(r.ExpiresAt) {

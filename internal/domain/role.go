@@ -80,6 +80,8 @@ type Role struct {
 	LeaseTTL       Seconds `json:"lease_ttl,omitempty"` // 0 = the window
 	RequestTTL     Seconds `json:"request_ttl"`
 	MinTTL         Seconds `json:"min_ttl"`
+	SeriesMax      int     `json:"series_max,omitempty"`    // runs that one approval may cover; 0 = no series
+	SeriesWithin   Seconds `json:"series_within,omitempty"` // longest window of a series
 	MaxExtension   Seconds `json:"max_extension,omitempty"` // time that extensions may add to a window; 0 = none
 	ReuseWindow    Seconds `json:"reuse_window,omitempty"`
 	WrapTTL        Seconds `json:"wrap_ttl,omitempty"`

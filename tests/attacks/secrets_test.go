@@ -141,8 +141,8 @@ func (c *canaries) at(t *testing.T, o operation) string {
 				value = "local"
 			}
 		}
-		if !ok {
-			t.Fatalf("%s: nothing is known to put in for {%s}", o.path, name)
+		if !ok { // well-formed, and nobody's: what is misplaced is refused before it is looked for
+			value = "01jnb000000000000000000001"
 		}
 		path = strings.ReplaceAll(path, "{"+name+"}", value)
 	}

@@ -72,4 +72,6 @@ scripts/build.sh race plain
 scripts/host.sh >/dev/null
 go test -race -shuffle=on ./internal/provider/aws/
 cd tests
-go test -race -shuffle=on -count=1 -timeout 30m "$@" ./aws/
+# Most of these wait, for hosts and for AWS: more of them run at a time than there
+# are processors.
+go test -race -shuffle=on -count=1 -timeout 30m -parallel 6 "$@" ./aws/

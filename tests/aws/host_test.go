@@ -138,6 +138,9 @@ func (o *office) usable(t *testing.T, creds harness.Answer) bool {
 	if name, ok := creds.Data["username"].(string); ok {
 		return o.userCan(t, name, tryAction, tryResource, now)
 	}
+	if user, ok := creds.Data["principal"].(string); ok {
+		return slices.Contains(o.assigned(t), user)
+	}
 	for _, s := range o.gate.sessions(t) {
 		if s.AccessKey == creds.Data["access_key"] && s.Federated == "" {
 			return o.can(t, s, tryAction, tryResource, now)
@@ -216,16 +219,10 @@ func TestUsersThroughTheHost(t *testing.T) {
 	})
 }
 
-// Overlapping windows of one person on one permission set: only the last one
-// to go takes the assignment away.
-func TestAssignmentsThroughTheHost(t *testing.T) {
-	o := newOffice(t, harness.Race)
-	mount, ok := bench.host.Root().Read(t, "sys/auth").OK(t).Data["userpass/"].(map[string]any)
-	if !ok {
-		t.Fatal("there is no userpass")
-	}
-	accessor := fmt.Sprint(mount["accessor"])
-	// alice logs in under a name of the test's own; that is her user name at AWS.
+// inDirectory makes alice a user of Identity Center, by the name of her login,
+// and returns its id.
+func (o *office) inDirectory(t *testing.T) string {
+	t.Helper()
 	var made struct{ UserID string }
 	var instances struct {
 		Instances []struct{ IdentityStoreID string }
@@ -235,20 +232,39 @@ func TestAssignmentsThroughTheHost(t *testing.T) {
 		"IdentityStoreId": instances.Instances[0].IdentityStoreID, "UserName": o.alice.Login, "DisplayName": "alice",
 		"Name": args{"GivenName": "a", "FamilyName": "b"},
 	}, &made)
+	return made.UserID
+}
+
+// elevation is a role that elevates the user who has the requester's login as
+// its name.
+func (o *office) elevation(t *testing.T) args {
+	t.Helper()
+	mount, ok := bench.host.Root().Read(t, "sys/auth").OK(t).Data["userpass/"].(map[string]any)
+	if !ok {
+		t.Fatal("there is no userpass")
+	}
+	return args{
+		"permission_set_arn": o.set, "account_id": o.account, "principal_source": "alias:" + fmt.Sprint(mount["accessor"]),
+	}
+}
+
+// Overlapping windows of one person on one permission set: only the last one
+// to go takes the assignment away.
+func TestAssignmentsThroughTheHost(t *testing.T) {
+	o := newOffice(t, harness.Race)
+	user := o.inDirectory(t)
 	for _, name := range []string{"first", "second"} {
-		o.entitle(t, name, args{
-			"permission_set_arn": o.set, "account_id": o.account, "principal_source": "alias:" + accessor,
-		})
+		o.entitle(t, name, o.elevation(t))
 	}
 	ids := map[string]string{}
 	for _, name := range []string{"first", "second"} {
 		ids[name] = o.granted(t, name)
 		creds := o.ready(t, name)
-		if creds.Data["pim_revocation"] != "expiry_only" || creds.Data["principal"] != made.UserID {
+		if creds.Data["pim_revocation"] != "expiry_only" || creds.Data["principal"] != user {
 			t.Errorf("%s: class %v, principal %v", name, creds.Data["pim_revocation"], creds.Data["principal"])
 		}
 	}
-	if list := o.assigned(t); !slices.Equal(list, []string{made.UserID}) {
+	if list := o.assigned(t); !slices.Equal(list, []string{user}) {
 		t.Fatalf("assigned: %v", list)
 	}
 	o.bob.Write(t, o.path("grants/"+ids["first"]+"/revoke"), args{"reason": "done"}).OK(t)

@@ -391,3 +391,20 @@ func TestSeries(t *testing.T) {
 	m.pass(48 * time.Hour)
 	m.state(s.View.Request.ID, domain.Ended)
 }
+
+func TestDecideOnMany(t *testing.T) {
+	m := newMount(t)
+	m.role("admin", nil, nil)
+	m.role("reader", nil, nil)
+	one, two, own := m.pending("alice", "admin"), m.pending("dave", "reader"), m.pending("alice", "reader")
+	digests := map[domain.RequestID]string{one: m.request(one).Digest, two: "not what was read", own: m.request(own).Digest}
+	d := access.BulkDecision{Decision: access.Decision{Verdict: domain.Approve}, Digests: digests}
+	done, err := m.a.DecideMany(t.Context(), who("bob"), d, []domain.RequestID{one, two, own})
+	m.must(err)
+	if len(done) != 3 || done[0].Problem != nil || done[1].Problem == nil || done[2].Problem != nil {
+		t.Fatalf("%+v", done)
+	}
+	m.state(one, domain.Active)
+	m.state(two, domain.Pending)
+	m.state(own, domain.Active)
+}

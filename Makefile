@@ -42,7 +42,7 @@ lint: ## golangci-lint over all modules
 .PHONY: test
 test: export FUZZTIME := 2s
 test: export ATTACKS_FLOOD := 2000
-test: test-unit test-acceptance attacks fuzz test-ssh test-kubernetes test-aws test-azure test-gcp ## everything that proves it
+test: test-unit test-acceptance attacks fuzz test-ssh test-kubernetes test-aws test-azure test-gcp test-bench ## everything that proves it
 
 .PHONY: test-unit
 test-unit: ## tests of the plugin's own packages
@@ -85,6 +85,16 @@ test-aws: ## the AWS provider against moto, and its policies before a judge
 .PHONY: test-azure
 test-azure: ## the Azure provider, every call held to Microsoft's own descriptions
 	@scripts/test-azure.sh
+
+.PHONY: test-bench
+test-bench: ## that make bench works: some seconds of it, and no time is asserted
+	@scripts/build.sh bench
+	@scripts/host.sh >/dev/null
+	cd tests/bench && $(GOTEST) ./...
+
+.PHONY: bench
+bench: ## measure it beside a floor, a probe and the host's engines (see scripts/bench.sh)
+	@scripts/bench.sh
 
 .PHONY: docs
 docs: ## docs/api.md, from the OpenAPI document of the running plugin

@@ -11,7 +11,7 @@ export GOWORK=off
 lint() { go tool -modfile="$root/tools/go.mod" golangci-lint "$@"; }
 
 lint config verify --config "$root/.golangci.yml"
-for module in . tests; do
+for module in . tests tests/bench; do
 	(cd "$module" && lint run --config "$root/.golangci.yml" "$@" ./...)
 done
 echo "lint: ok"

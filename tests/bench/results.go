@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -118,6 +119,28 @@ func (r *Results) Markdown(table string) string {
 		}
 	}
 	return b.String()
+}
+
+// Read adds what an earlier run has written; a file that is not there is empty.
+func (r *Results) Read(file string) (err error) {
+	f, err := os.Open(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	for dec := json.NewDecoder(f); ; {
+		var p Point
+		if err := dec.Decode(&p); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		r.Points = append(r.Points, p)
+	}
 }
 
 // Write keeps the raw data, one point a line.

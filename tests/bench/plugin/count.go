@@ -106,16 +106,16 @@ func (b *bench) HandleRequest(ctx context.Context, req *logical.Request) (*logic
 	if !found {
 		return b.Backend.HandleRequest(ctx, req)
 	}
-	switch {
-	case what == "counters":
+	switch what {
+	case "counters":
 		return &logical.Response{Data: b.c.take()}, nil
-	case what == "seed":
+	case "seed":
 		data, err := seed(ctx, b.storage, req.Data)
 		if err != nil {
 			return nil, err
 		}
 		return &logical.Response{Data: data}, nil
-	case what == "profile":
+	case "profile":
 		return nil, b.toggleProfile()
 	}
 	return nil, logical.ErrUnsupportedPath

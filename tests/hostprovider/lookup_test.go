@@ -21,7 +21,7 @@ type clerk struct {
 	p      contract.Provider
 }
 
-func newClerk(t *testing.T) *clerk {
+func newClerk(t testing.TB) *clerk {
 	t.Helper()
 	c := &clerk{policy: host.Policy(t, "pim-login", "# written below")}
 	login := host.AppRole(t, "pim-login", "20m", c.policy)
@@ -48,7 +48,7 @@ func newClerk(t *testing.T) *clerk {
 	return c
 }
 
-func (c *clerk) open(t *testing.T) contract.Provider {
+func (c *clerk) open(t testing.TB) contract.Provider {
 	t.Helper()
 	p, err := hostprovider.Descriptor().New(contract.Env{Clock: clock.System{}}, c.target)
 	if err != nil {
@@ -62,7 +62,7 @@ func (c *clerk) open(t *testing.T) contract.Provider {
 	return p
 }
 
-func (c *clerk) lookUp(t *testing.T, accessor string) (contract.TokenFacts, error) {
+func (c *clerk) lookUp(t testing.TB, accessor string) (contract.TokenFacts, error) {
 	t.Helper()
 	l, ok := c.p.(contract.TokenLooker)
 	if !ok {
@@ -72,7 +72,7 @@ func (c *clerk) lookUp(t *testing.T, accessor string) (contract.TokenFacts, erro
 }
 
 // accessorOf asks the host for the accessor of an actor's token.
-func accessorOf(t *testing.T, a harness.Actor) string {
+func accessorOf(t testing.TB, a harness.Actor) string {
 	t.Helper()
 	return host.Root().Write(t, "auth/token/lookup", map[string]any{"token": a.Token}).OK(t).String(t, "accessor")
 }
@@ -153,4 +153,15 @@ func refusal(err error) string {
 		return e.Code
 	}
 	return ""
+}
+
+// BenchmarkLookup is what a role with a token_target pays in each call.
+func BenchmarkLookup(b *testing.B) {
+	c := newClerk(b)
+	accessor := accessorOf(b, host.Person(b, "alice").Actor)
+	for b.Loop() {
+		if _, err := c.lookUp(b, accessor); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

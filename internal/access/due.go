@@ -16,10 +16,7 @@ func dueAt(r domain.Request, boot string, now time.Time) time.Time {
 	}
 	switch {
 	case r.Finished():
-		if again, owed := r.RotationDue(); owed && again.After(now) {
-			return again
-		}
-		return now
+		return finishedDue(r, now)
 	case r.State == domain.Pending, r.State == domain.Scheduled && r.FirstRead:
 		sooner(r.ExpiresAt)
 		sooner(r.Reconsider)

@@ -213,3 +213,12 @@ func (a *Access) noDebt(ctx context.Context, who actor, role string) error {
 	}
 	return nil
 }
+
+// unbarred refuses a new request that a hold blocks, or whose person owes a
+// review for too long.
+func (a *Access) unbarred(ctx context.Context, who actor, r domain.Request) error {
+	if err := a.free(ctx, scopeOf(r)); err != nil {
+		return err
+	}
+	return a.noDebt(ctx, who, r.Role)
+}

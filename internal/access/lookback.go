@@ -141,3 +141,12 @@ func (a *Access) rotateAfterUse(ctx context.Context, r domain.Request, due time.
 	})
 	return err
 }
+
+// finishedDue is when a finished request is archived: now, or when the root
+// credential is rotated for it.
+func finishedDue(r domain.Request, now time.Time) time.Time {
+	if again, owed := r.RotationDue(); owed && again.After(now) {
+		return again
+	}
+	return now
+}

@@ -59,10 +59,7 @@ func (a *Access) file(ctx context.Context, who actor, role domain.Role, ask Ask,
 	if err != nil || how.auto && !o.Met {
 		return nil, false, err
 	}
-	if err := a.free(ctx, scopeOf(r)); err != nil {
-		return nil, false, err
-	}
-	if err := a.noDebt(ctx, who, role.Name); err != nil {
+	if err := a.unbarred(ctx, who, r); err != nil {
 		return nil, false, err
 	}
 	var out *domain.Request

@@ -56,7 +56,7 @@ def last(name):
 def roles(authority, tenant, manager, subscription, principal):
     c = client(authority, tenant, manager, subscription)
     for a in c.role_assignments.list_for_scope(
-        "/subscriptions/" + subscription, filter=f"assignedTo('{principal}')"
+        "subscriptions/" + subscription, filter=f"assignedTo('{principal}')"
     ):
         print(last(a.role_definition_id) + "@" + a.scope)
 

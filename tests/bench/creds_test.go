@@ -21,6 +21,7 @@ func versionOf(t *testing.T, root string) string {
 		t.Fatal(err)
 	}
 	first, _, _ := strings.Cut(strings.TrimSpace(string(out)), " (")
+	first, _, _ = strings.Cut(first, ",")
 	return first
 }
 
@@ -73,6 +74,7 @@ func (b *run) slice1(w *world, table, row string, s series, clients, round int) 
 	b.results.Add(table, row, s.name, "host CPU ms/op", round, host/calls)
 	if s.m != nil {
 		b.results.Add(table, row, s.name, "plugin CPU ms/op", round, plugin/calls)
+		b.results.Add(table, row, s.name, "CPU ms/op", round, (host+plugin)/calls)
 		c := s.m.counters()
 		storage := c["gets"] + c["puts"] + c["deletes"] + c["lists"]
 		b.results.Add(table, row, s.name, "storage calls/op", round, storage/calls)

@@ -83,6 +83,7 @@ func (b *run) wanted() []goal {
 		out = append(out,
 			goal{storage + ": pim's rate ≥ 0.9 × the probe's", atLeast(0.9), ratio("creds", row, "pim", "probe", "ops/s")},
 			goal{storage + ": pim's p50 ≤ 1.2 × the probe's", atMost(1.2), ratio("creds", row, "pim", "probe", "p50 ms")},
+			goal{storage + ": processor time of host and plugin ≤ 1.2 × the probe's", atMost(1.2), ratio("creds", row, "pim", "probe", "CPU ms/op")},
 			goal{storage + ": pim's rate as a share of the floor (aim 0.5)", atLeast(0.5), ratio("creds", row, "pim", "noop", "ops/s")},
 		)
 	}

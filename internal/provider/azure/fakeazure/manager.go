@@ -307,7 +307,7 @@ func (m *Manager) Gives(who string) int {
 func pages[T any](rows []T, size int) [][]T {
 	out := slices.Collect(slices.Chunk(rows, size))
 	if len(out) == 0 {
-		out = [][]T{nil}
+		out = [][]T{{}}
 	}
 	return out
 }

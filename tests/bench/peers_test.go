@@ -69,7 +69,7 @@ func (w *world) official(moto string) *mount {
 // brokered is the plugin as it is released, with the same role.
 func (w *world) brokered(moto string) *mount {
 	w.t.Helper()
-	m := &mount{world: w, path: w.host.Mount(w.t, harness.Plugin{Variant: harness.Plain}).Path}
+	m := &mount{world: w, path: w.host.Mount(w.t, harness.Plugin{Variant: harness.Plain, Keep: true}).Path}
 	root := w.host.Root()
 	w.write(root, m.path+"/config", map[string]any{"issue_rate": 100_000})
 	w.write(root, m.path+"/targets/aws", map[string]any{

@@ -86,7 +86,7 @@ func (w *world) mount(mode, name string) *mount {
 		env = append(env, "PIM_BENCH_PROFILES="+dir)
 	}
 	m := &mount{world: w, mode: mode}
-	m.path = w.host.Mount(w.t, harness.Plugin{Variant: variant, Env: env}).Path
+	m.path = w.host.Mount(w.t, harness.Plugin{Variant: variant, Env: env, Keep: true}).Path
 	return m
 }
 

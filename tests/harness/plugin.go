@@ -16,6 +16,7 @@ import (
 type Plugin struct {
 	Variant Variant        // Race if empty
 	Env     []string       // KEY=value at registration, besides PIM_ALLOW_LOCAL=true
+	Keep    bool           // it stays mounted until the host ends: the host takes long to remove much data
 	Options map[string]any // further fields of sys/mounts, such as {"config": {"max_lease_ttl": "1h"}}
 }
 
@@ -48,11 +49,13 @@ func (h *Host) Mount(t testing.TB, p Plugin) *Mount {
 	body := map[string]any{"type": m.plugin.name}
 	maps.Copy(body, p.Options)
 	h.Root().Write(t, "sys/mounts/"+m.Path, body).OK(t)
-	t.Cleanup(func() {
-		if err := h.admin(http.MethodDelete, "sys/mounts/"+m.Path, nil); err != nil {
-			t.Errorf("unmounting: %v", err)
-		}
-	})
+	if !p.Keep {
+		t.Cleanup(func() {
+			if err := h.admin(http.MethodDelete, "sys/mounts/"+m.Path, nil); err != nil {
+				t.Errorf("unmounting: %v", err)
+			}
+		})
+	}
 	m.declare(t)
 	return m
 }

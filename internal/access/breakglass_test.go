@@ -412,3 +412,20 @@ func TestPassingUnansweredOwesAReview(t *testing.T) {
 		m.pending("alice", "admin")
 	}
 }
+
+// Of an edit that took two people neither breaks the glass that day.
+func TestBothPeopleOfAnEditAreBarred(t *testing.T) {
+	m := sod(t)
+	m.people.add(person("erin", "on-call"))
+	onCall(m, "alice")
+	onCall(m, "bob")
+	_, err := m.a.WriteRole(t.Context(), who("alice"), "admin", access.RoleEdit{Core: func(r *domain.Role) {
+		r.BreakGlassGroups, r.ReviewerEntities = []string{"on-call"}, []string{id("carol")}
+	}}, access.EditOptions{})
+	m.must(err)
+	m.refused(onlyErr(m.glass("erin", "INC-1")), fault.CodeNotEligible) // only proposed
+	m.must(m.confirm("bob", domain.EditRole, "admin"))
+	m.refused(onlyErr(m.glass("alice", "INC-1")), fault.CodeEditor)
+	m.refused(onlyErr(m.glass("bob", "INC-1")), fault.CodeEditor)
+	m.broken("erin", "INC-1")
+}

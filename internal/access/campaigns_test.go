@@ -239,3 +239,19 @@ func TestEligibilityReport(t *testing.T) {
 		t.Errorf("the report reads everybody's records each time: %v", err)
 	}
 }
+
+// Where edits take two people, what a review removes waits for the second one.
+func TestAccessReviewUnderEditSOD(t *testing.T) {
+	m := sod(t)
+	m.unsod(func() { m.role("admin", func(r *domain.Role) { r.EligibleGroups = []string{"engineers", "interns"} }, nil) })
+	c := m.campaign("keep")
+	m.must(m.judged("bob", c, "group:interns", "remove"))
+	got, err := m.a.CloseCampaign(t.Context(), access.Caller{}, c)
+	m.must(err)
+	if got.State != domain.CampaignClosed || got.Outcome != "removed 1 of 2 principals, once another person confirms the edit of the role" {
+		t.Errorf("%s: %s", got.State, got.Outcome)
+	}
+	m.eligible("group:engineers", "group:interns")
+	m.must(m.confirm("bob", domain.EditRole, "admin"))
+	m.eligible("group:engineers")
+}

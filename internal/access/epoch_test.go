@@ -1,6 +1,7 @@
 package access_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -242,6 +243,35 @@ func TestMountThatGoesAway(t *testing.T) {
 	m.must(m.a.EndAll(t.Context()))
 	if n := len(m.world.Objects()); n != 0 {
 		t.Fatalf("%d are left", n)
+	}
+}
+
+// What exists at a target ends first, however many requests were filed before it.
+func TestMountThatGoesAwayEndsCredentialsFirst(t *testing.T) {
+	m := newMount(t)
+	var pending []domain.RequestID
+	waiting := -1
+	arm := m.at("before provider revoke", func() {
+		waiting = 0
+		for _, id := range pending {
+			if m.request(id).State == domain.Pending {
+				waiting++
+			}
+		}
+	})
+	m.config(func(c *domain.Config) { c.PersonMaxOpen = 200 })
+	m.role("ci", auto, contract.Values{"credential_type": "late"})
+	for i := range 100 {
+		role := fmt.Sprintf("admin-%d", i)
+		m.role(role, nil, nil)
+		pending = append(pending, m.pending("dave", role))
+		m.clk.Advance(time.Second)
+	}
+	m.issued("robot", "ci")
+	arm()
+	m.must(m.a.EndAll(t.Context()))
+	if waiting != len(pending) {
+		t.Fatalf("the credential was ended after %d requests without one", len(pending)-waiting)
 	}
 }
 

@@ -204,15 +204,28 @@ func (a *Access) EndAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var todo []domain.RequestID
+	// Those with something at a target come first: the host bounds this call, and
+	// thousands of requests that have nothing must not use it up.
+	var holding, others []domain.RequestID
 	for _, s := range ids {
-		if id, err := domain.ParseRequestID(s); err == nil {
-			todo = append(todo, id)
+		id, err := domain.ParseRequestID(s)
+		if err != nil {
+			continue
+		}
+		if r, err := a.store.OpenRequest(ctx, id); err != nil || r != nil && r.NotGone() > 0 {
+			holding = append(holding, id)
+		} else {
+			others = append(others, id)
 		}
 	}
+	return errors.Join(a.endEach(ctx, holding), a.endEach(ctx, others))
+}
+
+// endEach ends requests because the mount is being disabled.
+func (a *Access) endEach(ctx context.Context, ids []domain.RequestID) error {
 	var mu sync.Mutex
 	var all error
-	a.parallel(todo, func(id domain.RequestID) {
+	a.parallel(ids, func(id domain.RequestID) {
 		err := a.endRequest(ctx, id, domain.Party{}, "the mount is being disabled")
 		if err == nil {
 			err = a.tend(ctx, id)

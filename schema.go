@@ -158,6 +158,7 @@ func errorFields() []field {
 		{name: "approvals", typ: contract.TypeMap, desc: "Approvals: have and need."},
 		{name: "waiting_for", typ: contract.TypeString, desc: "Who can decide."},
 		{name: "expires_at", typ: typeTime, desc: "When the request expires."},
+		{name: "opens_at", typ: typeTime, desc: "When the role may be used again, where that is known."},
 		{name: "poll_after_seconds", typ: contract.TypeInt, desc: "When asking again makes sense."},
 		{name: "target_code", typ: contract.TypeString, desc: "The target's own code for what it refused."},
 		{name: "hold_id", typ: contract.TypeString, desc: "The hold that stands in the way."},

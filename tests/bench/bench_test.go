@@ -107,10 +107,29 @@ func TestBench(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	b.likeProbe()
 	for _, table := range unique(b.results.Points, func(p Point) (string, bool) { return p.Table, true }) {
 		t.Logf("%s\n%s", table, b.results.Markdown(table))
 	}
 	t.Logf("goals\n%s", b.goals())
+}
+
+// likeProbe insists that the probe makes as many calls as pim: otherwise it would
+// be no measure of it.
+func (b *run) likeProbe() {
+	rows := unique(b.results.Points, func(p Point) (string, bool) {
+		return p.Row, p.Table == "creds" && strings.HasSuffix(p.Row, ", 1 clients")
+	})
+	for _, row := range rows {
+		for _, metric := range []string{"storage calls/op", "writes/op", "system-view calls/op"} {
+			pim, _ := b.results.Of("creds", row, "pim", metric)
+			probe, _ := b.results.Of("creds", row, "probe", metric)
+			// The reaper's own calls fall into a slice now and then.
+			if pim.Low != probe.Low || pim.Low == 0 {
+				b.t.Errorf("%s: pim makes %v %s, the probe %v", row, pim, metric, probe)
+			}
+		}
+	}
 }
 
 // keep writes what has been measured so far: a run that is ended early has lost

@@ -35,7 +35,6 @@ func serve() error {
 	if err != nil {
 		return err
 	}
-	pim.CollectLess()
 	meta := &api.PluginAPIClientMeta{}
 	if err := meta.FlagSet().Parse(os.Args[1:]); err != nil {
 		return err

@@ -125,6 +125,9 @@ func lost(path string, before, after any) []string {
 func empty(path string, v reflect.Value) []string {
 	switch v.Kind() {
 	case reflect.Pointer:
+		if v.IsNil() {
+			return []string{path}
+		}
 		return empty(path, v.Elem())
 	case reflect.Struct:
 		var out []string
@@ -158,6 +161,8 @@ var after1 = map[string]bool{
 	"Role.Stages": true, "Role.DenyGroups": true, "Role.DenyEntities": true, "Role.EligibleUntil": true,
 	"Role.AutoApproveWhen": true, "Role.DenyWhen": true, "Role.Require": true, "Role.AllowedWindows": true,
 	"Role.FreezeWindows": true, "Role.Enforce": true, "Decision.Stage": true,
+	"Role.MaxExtension": true, "Role.SeriesMax": true, "Role.SeriesWithin": true,
+	"Request.Extensions": true, "Request.Series": true,
 	"Request.Stage": true, "Request.ReviewOwed": true, "Request.Observed": true,
 	"Request.Glass": true, "Request.Review": true, "Request.Fed": true,
 }

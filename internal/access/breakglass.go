@@ -61,7 +61,7 @@ func errNoGlass() error {
 
 func errOwed(role string, id domain.RequestID, why string) error {
 	return fault.New(fault.Denied, fault.CodeReviewOwed,
-		fmt.Sprintf("access denied: you broke the glass of this role with request %s: %s; a reviewer signs off at pim/reviews/%s", id, why, id), nil).
+		fmt.Sprintf("access denied: request %s for this role waits for its review: %s; a reviewer signs off at pim/reviews/%s", id, why, id), nil).
 		With("request_id", string(id)).With("role", role)
 }
 

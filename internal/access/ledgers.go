@@ -209,7 +209,7 @@ func (a *Access) noDebt(ctx context.Context, who actor, role string) error {
 		return err
 	}
 	if u, overdue := l.Overdue(who.person, who.ID, a.now()); overdue {
-		return errOwed(role, u.ID, "its review is overdue")
+		return errOwed(role, u.ID, "it is overdue")
 	}
 	return nil
 }

@@ -292,7 +292,7 @@ func (l Ledger) Barred(r Role, p Person, entity, ticket string, now time.Time) *
 		switch {
 		case !u.Owed():
 		case !now.Before(u.Deadline):
-			return &GlassProblem{u.ID, "its review is overdue"}
+			return &GlassProblem{u.ID, "it is overdue"}
 		case u.Ticket != ticket:
 			other = u.ID
 		default:
@@ -306,7 +306,7 @@ func (l Ledger) Barred(r Role, p Person, entity, ticket string, now time.Time) *
 	case other != "":
 		return &GlassProblem{other, "its review is owed, and only its own ticket may be used again until then"}
 	case owed >= r.EmergencyUses():
-		return &GlassProblem{first, fmt.Sprintf("its ticket was used %d times, and its review is owed", owed)}
+		return &GlassProblem{first, fmt.Sprintf("its ticket was used %d time(s), and its review is owed", owed)}
 	case mine >= perPerson:
 		return &GlassProblem{"", fmt.Sprintf("you broke this glass %d times within %s", mine, period)}
 	case all >= perRole:

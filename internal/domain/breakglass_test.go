@@ -32,7 +32,7 @@ func TestWhatBarsABreakGlass(t *testing.T) {
 	}{
 		{"nothing before", nil, "INC-1", ""},
 		{"the same ticket once before", []GlassUse{use(1, nil)}, "INC-1", ""},
-		{"the same ticket three times before", []GlassUse{use(1, nil), use(2, nil), use(3, nil)}, "INC-1", "its ticket was used 3 times"},
+		{"the same ticket three times before", []GlassUse{use(1, nil), use(2, nil), use(3, nil)}, "INC-1", "its ticket was used 3 time(s)"},
 		{"three times, one of them signed off", []GlassUse{use(1, signed), use(2, nil), use(3, nil)}, "INC-1", ""},
 		{"another ticket while one is owed", []GlassUse{use(1, nil)}, "INC-2", "only its own ticket"},
 		{"another ticket after the sign-off", []GlassUse{use(1, signed)}, "INC-2", ""},

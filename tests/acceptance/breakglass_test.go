@@ -119,7 +119,7 @@ func (e *emergency) heard(t *testing.T, id string) {
 // signedOff: another use waits for the review, which is carol's alone.
 func (e *emergency) signedOff(t *testing.T, id string) {
 	t.Helper()
-	refused := e.smash(t, e.dave, "INC-1").Refused(t, http.StatusForbidden, "access denied: you broke the glass of this role with request "+id)
+	refused := e.smash(t, e.dave, "INC-1").Refused(t, http.StatusForbidden, "access denied: request "+id+" for this role waits for its review: ")
 	if refused.Data["code"] != "review_owed" {
 		t.Errorf("code %v", refused.Data["code"])
 	}
@@ -203,7 +203,7 @@ func TestOverdueReviewOnTheHost(t *testing.T) {
 			e.alice.Delete(t, e.path("requests/"+a.String(t, "request_id"))).OK(t)
 			return errors.New("she may still ask")
 		}
-		a.Refused(t, http.StatusForbidden, "access denied: you broke the glass of this role with request "+id+": its review is overdue")
+		a.Refused(t, http.StatusForbidden, "access denied: request "+id+" for this role waits for its review: it is overdue")
 		return nil
 	})
 	poll.Until(t, settles, func() error {

@@ -106,6 +106,10 @@ func TestErrors(t *testing.T) {
 			w := newCounter(t, nil)
 			g.compare(t, w.editRows(t))
 		},
+		"emergencies and reviews": func(t *testing.T) {
+			w := newCounter(t, wide)
+			g.compare(t, w.emergencyRows(t))
+		},
 		"inputs and paths": func(t *testing.T) {
 			w := newCounter(t, wide)
 			g.compare(t, w.askRows(), w.roleRows(), w.targetRows(), w.adminRows(), w.pathRows())

@@ -72,6 +72,4 @@ scripts/build.sh race plain
 scripts/host.sh >/dev/null
 go test -race -shuffle=on ./internal/provider/aws/
 cd tests
-# Most of these wait, for hosts and for AWS: more of them run at a time than there
-# are processors.
-go test -race -shuffle=on -count=1 -timeout 30m -parallel 6 "$@" ./aws/
+go test -race -shuffle=on -count=1 -timeout 30m "$@" ./aws/

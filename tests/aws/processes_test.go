@@ -14,7 +14,6 @@ import (
 // time. IAM has no conditional write, so each could take the other's denies out
 // again: the second client finds them all, and no live session among them.
 func TestFiftyRevocationsByTwoProcesses(t *testing.T) {
-	t.Parallel()
 	const each, live = 25, 3
 	one := newLane(t)
 	plugin, mark := lane()

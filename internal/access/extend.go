@@ -35,6 +35,9 @@ func (a *Access) Extend(ctx context.Context, c Caller, id domain.RequestID, ask 
 	if err != nil {
 		return RequestView{}, err
 	}
+	if err := a.stepUp(ctx, who, role); err != nil {
+		return RequestView{}, err
+	}
 	if err := a.extendable(ctx, role, *r, ask); err != nil {
 		return RequestView{}, err
 	}

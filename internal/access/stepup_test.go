@@ -145,10 +145,10 @@ func TestOnlyAFreshLoginRequestsAndReads(t *testing.T) {
 	}
 }
 
-func TestAGrantNeedsAFreshLoginAtEveryRead(t *testing.T) {
+func TestAGrantNeedsAFreshLoginWheneverItIsUsed(t *testing.T) {
 	t.Parallel()
 	m, d := newDesk(t)
-	m.role("admin", fresh, nil)
+	m.role("admin", func(r *domain.Role) { fresh(r); r.MaxExtension = 3600 }, nil)
 	alice := d.loggedIn(m, "alice")
 	s, err := m.a.Submit(t.Context(), alice, "admin", access.Ask{Justification: "on call"})
 	m.must(err)
@@ -156,7 +156,25 @@ func TestAGrantNeedsAFreshLoginAtEveryRead(t *testing.T) {
 	m.must(onlyErr(m.a.Creds(t.Context(), alice, "admin", access.CredsAsk{})))
 	m.clk.Advance(20 * time.Minute)
 	m.refused(onlyErr(m.a.Creds(t.Context(), alice, "admin", access.CredsAsk{})), fault.CodeFreshLogin)
-	m.must(onlyErr(m.a.Creds(t.Context(), d.loggedIn(m, "alice"), "admin", access.CredsAsk{})))
+	longer := access.ExtendAsk{TTL: 600, Justification: "not through yet"}
+	m.refused(onlyErr(m.a.Extend(t.Context(), alice, s.View.Request.ID, longer)), fault.CodeFreshLogin)
+	again := d.loggedIn(m, "alice")
+	m.must(onlyErr(m.a.Creds(t.Context(), again, "admin", access.CredsAsk{})))
+	m.must(onlyErr(m.a.Extend(t.Context(), again, s.View.Request.ID, longer)))
+}
+
+func TestNoGlassIsBrokenWithAnOldLogin(t *testing.T) {
+	t.Parallel()
+	m, d := newDesk(t)
+	m.role("admin", func(r *domain.Role) {
+		fresh(r)
+		r.BreakGlassGroups, r.BreakGlassTTL, r.ReviewerGroups = []string{"engineers"}, 600, []string{"leads"}
+	}, nil)
+	alice := d.loggedIn(m, "alice")
+	m.clk.Advance(16 * time.Minute)
+	ask := access.Ask{Justification: "everything burns", Ticket: "OPS-1"}
+	m.refused(onlyErr(m.a.BreakGlass(t.Context(), alice, "admin", ask)), fault.CodeFreshLogin)
+	m.must(onlyErr(m.a.BreakGlass(t.Context(), d.loggedIn(m, "alice"), "admin", ask)))
 }
 
 func TestATokenIsLookedUpOnceInACallAndNeverForOtherRoles(t *testing.T) {

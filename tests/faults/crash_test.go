@@ -52,6 +52,8 @@ func scenarios() []scenario {
 		{"sign-off of what is over", one, []string{"before archive amended", "after archive amended", "sign-off noted"}, lookBack},
 		{"consumer of events", one, []string{"events acknowledged"}, hearing},
 		{"access review", one, []string{"access review closing", "access review applied"}, accessReview},
+		{"nobody answers", one, around("reconsidered"), unanswered},
+		{"more time", one, around("extension asked", "extension decided"), extension},
 		{"expiry", one, around("caught up"), expiry},
 		{"read that got nothing", one, around("given up"), nothing},
 		{"shared credential", one, around("shared", "nonce dropped"), sharing},

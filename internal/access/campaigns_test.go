@@ -243,7 +243,9 @@ func TestEligibilityReport(t *testing.T) {
 // Where edits take two people, what a review removes waits for the second one.
 func TestAccessReviewUnderEditSOD(t *testing.T) {
 	m := sod(t)
-	m.unsod(func() { m.role("admin", func(r *domain.Role) { r.EligibleGroups = []string{"engineers", "interns"} }, nil) })
+	m.unsod(func() {
+		m.role("admin", func(r *domain.Role) { r.EligibleGroups = []string{"engineers", "interns"} }, nil)
+	})
 	c := m.campaign("keep")
 	m.must(m.judged("bob", c, "group:interns", "remove"))
 	got, err := m.a.CloseCampaign(t.Context(), access.Caller{}, c)

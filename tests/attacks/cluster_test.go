@@ -39,15 +39,15 @@ func newSite(t *testing.T) *site {
 
 func (s *site) path(below string) string { return s.pim.Path + "/" + below }
 
-// call repeats what is answered with 5xx or busy, as clients do around a change of
-// the leader.
+// call repeats what is answered with 5xx, busy or another node's address, as clients
+// do around a change of the leader.
 func (s *site) call(t *testing.T, who harness.Actor, method, path string, body any) harness.Answer {
 	t.Helper()
 	var answer harness.Answer
 	poll.Until(t, 4*promised, func() error {
 		var err error
 		answer, err = who.Do(t.Context(), method, s.path(path), body, nil)
-		if err == nil && (answer.Status >= http.StatusInternalServerError || answer.Data["code"] == "busy") {
+		if err == nil && (answer.Status >= http.StatusInternalServerError || answer.Status/100 == 3 || answer.Data["code"] == "busy") {
 			err = fmt.Errorf("%s: %d %s", answer.Request, answer.Status, answer.Body)
 		}
 		return err

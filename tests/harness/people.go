@@ -174,16 +174,17 @@ func (m *Mount) PersonPolicy(t testing.TB) string {
 	t.Helper()
 	rules := map[string]string{}
 	for path, capabilities := range map[string]string{
-		"eligible/*":      `"read", "list"`,
-		"request/*":       `"update"`,
-		"requests/mine/":  `"list"`,
-		"requests/*":      `"read", "delete"`,
-		"approvals/*":     `"read", "update", "list"`,
-		"creds/*":         `"read", "update"`,
-		"grants/*":        `"read", "list"`,
-		"grants/+/revoke": `"update"`,
-		"break-glass/*":   `"update"`,
-		"reviews/*":       `"read", "update", "list"`,
+		"eligible/*":        `"read", "list"`,
+		"request/*":         `"update"`,
+		"requests/mine/":    `"list"`,
+		"requests/*":        `"read", "delete"`,
+		"requests/+/extend": `"update"`,
+		"approvals/*":       `"read", "update", "list"`,
+		"creds/*":           `"read", "update"`,
+		"grants/*":          `"read", "list"`,
+		"grants/+/revoke":   `"update"`,
+		"break-glass/*":     `"update"`,
+		"reviews/*":         `"read", "update", "list"`,
 	} {
 		rules[m.Path+"/"+path] = capabilities
 	}

@@ -3,6 +3,7 @@ package acceptance
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -41,9 +42,7 @@ func emergencyIn(t *testing.T, c *cast, fields map[string]any) *emergency {
 	e := &emergency{cast: c, dave: host.Person(t, "dave", c.policy), carol: host.Person(t, "carol", c.policy)}
 	e.onCall, e.security = host.Group(t, "on-call", e.dave), host.Group(t, "security", e.carol)
 	all := map[string]any{"break_glass_groups": e.onCall.Name, "reviewer_groups": e.security.Name}
-	for k, v := range fields {
-		all[k] = v
-	}
+	maps.Copy(all, fields)
 	host.Root().Write(t, c.path("roles/prod"), all).OK(t)
 	return e
 }

@@ -1,0 +1,117 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
+)
+
+// closeDueCampaigns closes what is due, and goes on with what a crash cut off.
+func (w *reaper) closeDueCampaigns(ctx context.Context) {
+	a, now := w.a, w.a.now()
+	due, err := a.campaigns.list(ctx, func(c domain.Campaign) bool {
+		return c.State == domain.CampaignClosing || c.State == domain.CampaignOpen && !now.Before(c.Due)
+	})
+	if err != nil {
+		a.log.Warn("access reviews could not be read; it is tried again", "error", err)
+	}
+	for _, c := range due {
+		if _, err := a.CloseCampaign(ctx, Caller{}, c.ID); err != nil {
+			a.log.Warn("an access review could not be closed; it is tried again", "review", c.ID, "role", c.Role, "error", err)
+		}
+	}
+}
+
+// applyCampaign removes from the role whom the review removed, as an ordinary
+// edit of it, and ends what they have open. Every step may be repeated.
+func (a *Access) applyCampaign(ctx context.Context, id string) error {
+	c, err := a.store.Campaign(ctx, id)
+	if err != nil || c == nil || c.State != domain.CampaignClosing {
+		return err
+	}
+	outcome, err := a.removePrincipals(ctx, *c)
+	if err != nil {
+		return err
+	}
+	a.step("access review applied")
+	_, err = a.campaigns.change(ctx, id, func(cur *domain.Campaign) (*domain.Campaign, error) {
+		if cur == nil || cur.State != domain.CampaignClosing {
+			return nil, nil //nolint:nilnil // somebody else did it
+		}
+		next := cur.Done(outcome, a.now())
+		return &next, nil
+	})
+	return err
+}
+
+func (a *Access) removePrincipals(ctx context.Context, c domain.Campaign) (string, error) {
+	role, err := a.store.Role(ctx, c.Role)
+	if err != nil {
+		return "", err
+	}
+	if role == nil {
+		return "the role is gone; nothing is left to remove", nil
+	}
+	outcome := fmt.Sprintf("removed %d of %d principals", len(c.Removed), len(c.Items))
+	next := role.Without(c.Removed)
+	if len(next.Principals()) == len(role.Principals()) {
+		// Removed by a try that was cut off, or by somebody else; what they have
+		// open may still be there.
+		return outcome, a.endRemoved(ctx, *role, c.ID)
+	}
+	v, err := a.WriteRole(ctx, Caller{}, c.Role, RoleEdit{Core: func(r *domain.Role) { *r = r.Without(c.Removed) }}, EditOptions{Live: LiveKeep})
+	switch f, refused := errors.AsType[*fault.Error](err); {
+	case refused && f.Kind == fault.Invalid:
+		// A role for nobody is none: so nobody gets through to it instead.
+		return outcome + "; nobody would be left, so a hold is in force on the role until it is changed or deleted", a.holdRole(ctx, c)
+	case err != nil:
+		return "", err
+	case v.Effect.Proposed.Waits:
+		return outcome + ", once another person confirms the edit of the role", nil
+	}
+	return outcome, a.endRemoved(ctx, v.Role, c.ID)
+}
+
+// holdRole stops everything through a role, once.
+func (a *Access) holdRole(ctx context.Context, c domain.Campaign) error {
+	reason := "access review " + c.ID + ": nobody may have this role any more"
+	list, err := a.holds.list(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(list, func(h domain.Hold) bool { return h.Kind == domain.HoldRole && h.Value == c.Role && h.Reason == reason }) {
+		if _, err := a.SetHold(ctx, Caller{}, Kill{Kind: domain.HoldRole, Value: c.Role, Reason: reason}); err != nil {
+			return err
+		}
+	}
+	for _, r := range a.index.ofRole(c.Role) {
+		if err := a.endRequest(ctx, r.id, domain.Party{}, "removed by access review "+c.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endRemoved ends what is open of those who may not have the role any more.
+func (a *Access) endRemoved(ctx context.Context, role domain.Role, id string) error {
+	for _, r := range a.index.ofRole(role.Name) {
+		if r.state.Terminal() {
+			continue
+		}
+		e, err := a.directory.Entity(ctx, r.requester.Value().entity, true)
+		if err != nil {
+			return err
+		}
+		if e == nil || a.entitled(role, *e, r.glass) {
+			continue
+		}
+		if err := a.endRequest(ctx, r.id, domain.Party{}, "removed by access review "+id); err != nil {
+			return err
+		}
+	}
+	return nil
+}

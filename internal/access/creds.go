@@ -52,6 +52,12 @@ func (a *Access) Creds(ctx context.Context, c Caller, roleName string, ask Creds
 	if found.grant != nil {
 		return a.issue(ctx, who, role, *found.grant, ask)
 	}
+	return a.withoutGrant(ctx, who, role, found, ask)
+}
+
+// withoutGrant is a read of somebody who has no grant: their read may be the
+// request, where the role says so.
+func (a *Access) withoutGrant(ctx context.Context, who actor, role domain.Role, found finding, ask CredsAsk) (*Answer, error) {
 	if r, err := a.fileByRule(ctx, who, role, found, ask); err != nil {
 		return nil, err
 	} else if r != nil {

@@ -109,12 +109,19 @@ func (a *Access) mayDecide(ctx context.Context, who actor, r, asked domain.Reque
 	case !m.OK: // decided at another stage, which is all there is to decide
 		return none, fault.New(fault.Denied, fault.CodeNotApprover, "access denied: the request waits for others now", nil)
 	}
-	if len(m.Pin) > 0 {
-		if role, err = a.pin(ctx, role.Name, m.Pin); err != nil {
-			return none, err
-		}
+	return a.pinned(ctx, *role, m)
+}
+
+// pinned is the role with what a match taught about its groups.
+func (a *Access) pinned(ctx context.Context, role domain.Role, m domain.Match) (domain.Role, error) {
+	if len(m.Pin) == 0 {
+		return role, nil
 	}
-	return *role, nil
+	next, err := a.pin(ctx, role.Name, m.Pin)
+	if err != nil {
+		return domain.Role{}, err
+	}
+	return *next, nil
 }
 
 func hasDecided(r domain.Request, who actor) bool {

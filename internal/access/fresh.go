@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
@@ -34,9 +35,7 @@ func (a *Access) fileByRule(ctx context.Context, who actor, role domain.Role, f 
 	if f.last != nil && a.now().Sub(f.last.At) < f.cool && (f.last.Closed == domain.Denied || f.last.Closed == domain.Revoked) {
 		return nil, nil //nolint:nilnil // as above
 	}
-	var p fault.Problems
-	trial := ask.Ask
-	if checkAsk(&p, role, &trial, a.now()); p.Err() != nil {
+	if !complete(role, ask.Ask, a.now()) {
 		return nil, nil //nolint:nilnil // as above
 	}
 	if err := a.ready(ctx, role.Target); err != nil {
@@ -47,6 +46,13 @@ func (a *Access) fileByRule(ctx context.Context, who actor, role domain.Role, f 
 	}
 	r, _, err := a.file(ctx, who, role, ask.Ask, filing{fresh: true, auto: true})
 	return r, err
+}
+
+// complete tells whether a read says all that a request at the role must say.
+func complete(role domain.Role, ask Ask, now time.Time) bool {
+	var p fault.Problems
+	checkAsk(&p, role, &ask, now)
+	return p.Err() == nil
 }
 
 // issueFiled issues under a request that was filed for this read.

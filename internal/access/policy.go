@@ -89,21 +89,9 @@ func (a *Access) reconsider(ctx context.Context, id domain.RequestID, s *sight) 
 	if r.At(now) != domain.Pending || r.Reconsider.IsZero() || now.Before(r.Reconsider) {
 		return nil
 	}
-	role, err := a.store.Role(ctx, r.Role)
+	role, o, err := a.outcomeNow(ctx, *r)
 	if err != nil || role == nil {
 		return err
-	}
-	sealed, err := a.sealedNow(ctx, *r, *role)
-	if err != nil || sealed != r.Digest {
-		return err // void: whoever looks at it closes it
-	}
-	f, err := a.factsOf(ctx, *role, *r, r.Decisions)
-	if err != nil {
-		return err
-	}
-	o := domain.Evaluate(*role, f)
-	if f.RequesterNow == "" {
-		o.Met = false
 	}
 	return a.store.WithRequest(id, func(tx *store.RequestTx) error {
 		cur, err := a.look(ctx, tx, id, s)
@@ -118,4 +106,25 @@ func (a *Access) reconsider(ctx context.Context, id domain.RequestID, s *sight) 
 		}
 		return a.saveSeen(ctx, tx, next, "reconsidered", s)
 	})
+}
+
+// outcomeNow is what a pending request's policy says now, for a requester who is
+// still there. A nil role means that the request is void, which whoever looks at
+// it next finds.
+func (a *Access) outcomeNow(ctx context.Context, r domain.Request) (*domain.Role, domain.Outcome, error) {
+	role, err := a.store.Role(ctx, r.Role)
+	if err != nil || role == nil {
+		return nil, domain.Outcome{}, err
+	}
+	sealed, err := a.sealedNow(ctx, r, *role)
+	if err != nil || sealed != r.Digest {
+		return nil, domain.Outcome{}, err
+	}
+	f, err := a.factsOf(ctx, *role, r, r.Decisions)
+	if err != nil {
+		return nil, domain.Outcome{}, err
+	}
+	o := domain.Evaluate(*role, f)
+	o.Met = o.Met && f.RequesterNow != ""
+	return role, o, nil
 }

@@ -136,9 +136,9 @@ func TestNobodyAnswers(t *testing.T) {
 		AllOf: []domain.Threshold{by("leads")}, Timeout: 1800, OnTimeout: domain.OnTimeoutApprove,
 		OnCallWhen: `"on-call" in requester.groups`,
 	}), nil)
-	waits, passes := m.pending("dave", "admin"), domain.RequestID("")
+	waits := m.pending("dave", "admin")
 	m.in("on-call", "alice")
-	passes = m.pending("alice", "admin")
+	passes := m.pending("alice", "admin")
 	m.pass(29 * time.Minute)
 	m.state(passes, domain.Pending)
 	m.pass(2 * time.Minute)

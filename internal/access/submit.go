@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
@@ -76,13 +77,9 @@ func (a *Access) file(ctx context.Context, who actor, role domain.Role, ask Ask,
 		if open, err = a.stillMeant(ctx, open, r); err != nil {
 			return err
 		}
-		if !how.fresh {
-			for _, o := range open {
-				if sameAsk(o, r, ask) {
-					out, existing = &o, true
-					return nil
-				}
-			}
+		if same := slices.IndexFunc(open, func(o domain.Request) bool { return sameAsk(o, r, ask) }); same >= 0 && !how.fresh {
+			out, existing = &open[same], true
+			return nil
 		}
 		if err := a.room(ctx, who, role, o, kept, open); err != nil {
 			return err

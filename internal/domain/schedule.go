@@ -208,6 +208,10 @@ func (r Role) checkSchedule(p *problems) {
 			p.add(field+".zone", "must be an IANA time zone such as Europe/Vienna, or empty for UTC")
 		}
 	}
+	r.checkFreezes(p)
+}
+
+func (r Role) checkFreezes(p *problems) {
 	if len(r.FreezeWindows) > LimitFreezes {
 		p.add("freeze_windows", fmt.Sprintf("more than %d", LimitFreezes))
 	}

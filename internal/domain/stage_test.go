@@ -304,11 +304,11 @@ func byHand(role Role, standings []Standing) bool {
 	denials := map[int]int{}
 	for _, s := range standings {
 		if s.Decision.Verdict == Deny {
-			if i := s.Decision.Stage; i < len(role.Stages) {
-				if denials[i]++; denials[i] >= role.Stages[i].DenialsNeeded() {
-					return false
-				}
-			} else {
+			i := s.Decision.Stage
+			if i >= len(role.Stages) {
+				return false
+			}
+			if denials[i]++; denials[i] >= role.Stages[i].DenialsNeeded() {
 				return false
 			}
 		}

@@ -46,16 +46,6 @@ func (l *ledger) endTold(request string)           { l.first(l.ended, request, t
 func (l *ledger) leaseAsked(credential string)     { l.first(l.lease, credential, time.Now()) }
 func (l *ledger) leaseDue(id string, at time.Time) { l.first(l.lease, id, at) }
 
-// forget takes back that requests have ended: a restore has made them what they were.
-func (l *ledger) forget(requests ...string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, id := range requests {
-		delete(l.ending, id)
-		delete(l.ended, id)
-	}
-}
-
 // answered notes a credential that a client was given; began is when it asked.
 func (l *ledger) answered(a harness.Answer, began time.Time) {
 	l.mu.Lock()

@@ -67,3 +67,13 @@ func (s *stage) serving(t *testing.T) {
 	t.Helper()
 	s.call(t, s.nodes[0].Root(), http.MethodPut, s.path("config"), map[string]any{"reap_interval": 1}).OK(t)
 }
+
+// forget takes back that requests have ended: a restore has made them what they were.
+func (l *ledger) forget(requests ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range requests {
+		delete(l.ending, id)
+		delete(l.ended, id)
+	}
+}

@@ -85,6 +85,9 @@ func (a *Access) EligibleRole(ctx context.Context, c Caller, name string) (Eligi
 	if role.RequireTicket {
 		v.Needs = append(v.Needs, "ticket"+described(role.TicketPattern))
 	}
+	if role.RequiredLogin != "" || role.MaxLoginAge > 0 {
+		v.Needs = append(v.Needs, loginNeed(role))
+	}
 	for _, p := range contract.SortedKeys(role.Params) {
 		v.Needs = append(v.Needs, paramNeed(p, role.Params[p]))
 	}
@@ -95,6 +98,18 @@ func (a *Access) EligibleRole(ctx context.Context, c Caller, name string) (Eligi
 		}
 	}
 	return v, nil
+}
+
+// loginNeed says how the caller must have logged in.
+func loginNeed(role domain.Role) string {
+	s := "a login"
+	if role.RequiredLogin != "" {
+		s += " at the auth mount " + domain.Printable(role.RequiredLogin)
+	}
+	if role.MaxLoginAge > 0 {
+		s += " at most " + role.MaxLoginAge.Duration().String() + " ago"
+	}
+	return s
 }
 
 func described(pattern string) string {

@@ -60,13 +60,7 @@ func (a *Access) history(ctx context.Context, p domain.Person, role string) (*co
 	if err != nil {
 		return nil, err
 	}
-	h := &condition.HistoryFacts{LastUsed: u.Last, Count: u.Count, Denials: u.Denials}
-	for hour := range 24 {
-		if u.Hours&(1<<hour) != 0 {
-			h.Hours = append(h.Hours, hour)
-		}
-	}
-	return h, nil
+	return condition.HistoryOf(u), nil
 }
 
 func siteOf(role domain.Role) condition.Site {

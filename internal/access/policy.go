@@ -100,9 +100,12 @@ func (a *Access) reconsider(ctx context.Context, id domain.RequestID, s *sight) 
 		}
 		next := cur.Considered(*role, o, now)
 		if o.Met {
-			if next, err = next.Apply(next.Grant(o, now), now); err != nil {
-				return err
-			}
+			next, err = next.Apply(next.Grant(o, now), now)
+		} else {
+			next = next.Escalated(o.WaitingFor(), now)
+		}
+		if err != nil {
+			return err
 		}
 		return a.saveSeen(ctx, tx, next, "reconsidered", s)
 	})

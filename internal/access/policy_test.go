@@ -159,6 +159,10 @@ func TestEscalation(t *testing.T) {
 	req := m.pending("alice", "admin")
 	m.refused(m.decide("erin", req, domain.Approve), fault.CodeNotApprover)
 	m.pass(time.Hour)
+	entries := m.request(req).History.Entries
+	if last := entries[len(entries)-1]; last.What != string(domain.EventEscalated) || !strings.Contains(last.Text, "group directors") {
+		t.Fatalf("the last entry of the history: %+v", last)
+	}
 	m.must(m.decide("erin", req, domain.Approve))
 	m.state(req, domain.Active)
 }

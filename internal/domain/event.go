@@ -25,13 +25,14 @@ const (
 	EventReviewed      EventKind = "reviewed"
 	EventRevokeFailed  EventKind = "revoke_failed"
 	EventRotateFailed  EventKind = "rotate_failed"
+	EventEscalated     EventKind = "escalated" // nobody decided in time: others can
 )
 
 // EventKinds lists all kinds in the order in which docs print them.
 func EventKinds() []EventKind {
 	return []EventKind{
 		EventFiled, EventDecided, EventGranted, EventDenied, EventCancelled, EventExpired, EventVoid, EventEnded,
-		EventRevoked, EventBreakGlass, EventReviewOwed, EventReviewOverdue, EventReviewed, EventRevokeFailed, EventRotateFailed,
+		EventRevoked, EventBreakGlass, EventReviewOwed, EventReviewOverdue, EventReviewed, EventRevokeFailed, EventRotateFailed, EventEscalated,
 	}
 }
 
@@ -39,7 +40,7 @@ func EventKinds() []EventKind {
 // settings say: those that somebody must hear of.
 func (k EventKind) AlwaysKept() bool {
 	switch k {
-	case EventBreakGlass, EventReviewOwed, EventReviewOverdue, EventReviewed, EventRevokeFailed, EventRotateFailed:
+	case EventBreakGlass, EventReviewOwed, EventReviewOverdue, EventReviewed, EventRevokeFailed, EventRotateFailed, EventEscalated:
 		return true
 	case EventFiled, EventDecided, EventGranted, EventDenied, EventCancelled, EventExpired, EventVoid, EventEnded, EventRevoked:
 	}

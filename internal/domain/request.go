@@ -213,6 +213,13 @@ func (r Request) Apply(ev Event, now time.Time) (Request, error) {
 	return r, nil
 }
 
+// Escalated is the request after nobody decided in time: it waits on, and others
+// can decide now.
+func (r Request) Escalated(waitingFor string, now time.Time) Request {
+	r.note(now, Party{}, string(EventEscalated), "nobody decided in time; it waits for "+waitingFor)
+	return r
+}
+
 // Considered is the request after its policy was looked at once more: where it
 // waits, and when a stage will have waited in vain.
 func (r Request) Considered(role Role, o Outcome, now time.Time) Request {

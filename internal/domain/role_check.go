@@ -81,7 +81,7 @@ func (r Role) checkPeople(p *problems) {
 		p.add("approvals", "must be at least 1; a role without approvals says auto_approve=true")
 	case approvers == 0:
 		p.add("approver_groups", "nobody can approve: name approver_groups or approver_entities")
-	case len(r.ApproverGroups) == 0 && r.Approvals > len(r.ApproverEntities):
+	case len(r.ApproverGroups) == 0 && r.Approvals > len(unique(r.ApproverEntities)):
 		p.add("approvals", "asks for more approvals than there are approver_entities")
 	}
 	if r.AutoApprove && approvers > 0 {

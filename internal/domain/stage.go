@@ -110,13 +110,20 @@ func (r Role) ApproverRefs() (groups, entities []string) {
 }
 
 // Reconsider is when the next stage of a request that was filed at a moment
-// will have waited in vain and approves by itself; zero = none does.
+// will have waited in vain: others can decide then, or it approves by itself.
+// Zero = no stage has such a time any more.
 func (r Role) Reconsider(filed, now time.Time) time.Time {
 	var next time.Time
-	for _, s := range r.Staged() {
-		at := filed.Add(s.Timeout.Duration())
-		if s.OnTimeout == OnTimeoutApprove && at.After(now) && (next.IsZero() || at.Before(next)) {
+	sooner := func(age Seconds) {
+		at := filed.Add(age.Duration())
+		if age > 0 && at.After(now) && (next.IsZero() || at.Before(next)) {
 			next = at
+		}
+	}
+	for _, s := range r.Staged() {
+		sooner(s.Timeout)
+		for _, t := range s.AnyOf {
+			sooner(t.After)
 		}
 	}
 	return next

@@ -56,5 +56,5 @@ func (a *Access) DecideMany(ctx context.Context, c Caller, d BulkDecision, ids [
 // not a failure that would meet the next one too.
 func expected(err error) bool {
 	f, ok := errors.AsType[*fault.Error](err)
-	return ok && (f.Kind == fault.Conflict || f.Kind == fault.Denied || f.Kind == fault.Invalid)
+	return ok && (f.Kind == fault.Conflict || f.Kind == fault.Denied || f.Kind == fault.Invalid || f.Kind == fault.Absent)
 }

@@ -77,18 +77,17 @@ func (a *Access) extendable(ctx context.Context, role domain.Role, r domain.Requ
 // fileExtension judges the ask by the role's policy and writes it down; where the
 // role approves by itself the window is longer at once.
 func (a *Access) fileExtension(ctx context.Context, who actor, role domain.Role, r domain.Request, ask ExtendAsk) (*domain.Request, error) {
-	if err := a.verify(ctx, who, role, r); err != nil {
+	if _, err := a.verify(ctx, who, role, r); err != nil {
 		return nil, err
 	}
 	ext := domain.Extension{TTL: ask.TTL, Justification: ask.Justification, ExpiresAt: a.now().Add(role.RequestTTL.Duration())}
-	ext.Digest = a.extensionDigest(r, ask.TTL)
+	ext.Digest = a.extensionDigest(r, ask.TTL, len(r.Extensions)+1)
 	asked, err := r.AskExtension(ext, role.MaxExtension, a.now())
 	if err != nil {
 		return nil, extensionFault(r, err)
 	}
 	x, _ := asked.Extending(a.now())
-	entity := who.Entity
-	f, err := a.factsFor(ctx, role, x, nil, &entity, &who)
+	f, err := a.factsFor(ctx, role, x, nil, a.calling(who))
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +104,8 @@ func (a *Access) fileExtension(ctx context.Context, who actor, role domain.Role,
 		if cur == nil {
 			return errMeanwhile()
 		}
+		// As it is now: another ask may have come and gone since it was read.
+		ext.Digest = a.extensionDigest(*cur, ask.TTL, len(cur.Extensions)+1)
 		next, err := cur.AskExtension(ext, role.MaxExtension, a.now())
 		if err != nil {
 			return extensionFault(*cur, err)
@@ -116,18 +117,21 @@ func (a *Access) fileExtension(ctx context.Context, who actor, role domain.Role,
 			}
 		}
 		out = &next
-		return a.save(ctx, tx, next, "extension asked")
+		return a.grow(ctx, tx, next, "extension asked")
 	})
 	a.reaper.nudge()
 	return out, err
 }
 
 // extensionDigest seals an ask for more time: of exactly this grant, as it was
-// approved, on top of the window as it ends now.
-func (a *Access) extensionDigest(r domain.Request, ttl domain.Seconds) string {
+// approved, on top of the window as it ends now. nth is which ask of the grant it
+// is, the first being 1: the same ask made again takes decisions of its own.
+func (a *Access) extensionDigest(r domain.Request, ttl domain.Seconds, nth int) string {
 	x := r
 	x.Kind, x.TTL, x.StartTime = domain.KindExtension, ttl, r.WindowEnd
-	return a.digest(x, r.RoleRevision, r.TargetRevision, r.Principal)
+	s := a.sealed(x, r.RoleRevision, r.TargetRevision, r.Principal)
+	s.Extension = nth
+	return s.Digest()
 }
 
 func extensionFault(r domain.Request, err error) error {
@@ -150,7 +154,7 @@ func (a *Access) decideExtension(ctx context.Context, who actor, role domain.Rol
 	if err != nil {
 		return nil, err
 	}
-	if sealed != r.Digest || x.Digest != a.extensionDigest(r, x.TTL) {
+	if sealed != r.Digest || x.Digest != a.extensionDigest(r, x.TTL, len(r.Extensions)) {
 		return nil, errVoid()
 	}
 	facts, err := a.factsOf(ctx, role, x, x.Decisions)
@@ -180,7 +184,10 @@ func (a *Access) decideExtension(ctx context.Context, who actor, role domain.Rol
 			return err
 		}
 		out = &next
-		return a.save(ctx, tx, next, "extension decided")
+		if d.Verdict == domain.Deny {
+			return a.save(ctx, tx, next, "extension decided")
+		}
+		return a.grow(ctx, tx, next, "extension decided") // comments leave room for the end
 	})
 	return out, err
 }

@@ -60,7 +60,7 @@ func (a *Access) issueFiled(ctx context.Context, who actor, role domain.Role, r 
 	if !usable(r, a.now()) {
 		return nil, a.noGrant(role, finding{request: &r})
 	}
-	ans, err := a.issueNew(ctx, who, role, r, ask)
+	ans, err := a.issueNew(ctx, who, role, r, time.Time{}, ask)
 	if err != nil && !a.keeps(r.ID) {
 		a.giveUp(ctx, r.ID, who)
 	}

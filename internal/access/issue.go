@@ -17,6 +17,7 @@ type job struct {
 	who    actor
 	role   domain.Role
 	req    domain.Request // as last read or written
+	until  time.Time      // end of what still stands of its window; zero = all of it
 	ask    CredsAsk
 	p      *opened
 	limits contract.Limits
@@ -35,7 +36,8 @@ func (a *Access) issue(ctx context.Context, who actor, role domain.Role, r domai
 	if err := a.mayStill(who, role, r); err != nil {
 		return nil, err
 	}
-	if err := a.verify(ctx, who, role, r); err != nil {
+	until, err := a.verify(ctx, who, role, r)
+	if err != nil {
 		return nil, err
 	}
 	if err := a.free(ctx, scopeOf(r)); err != nil {
@@ -60,11 +62,13 @@ func (a *Access) issue(ctx context.Context, who actor, role domain.Role, r domai
 	if err := a.paced(ctx, who); err != nil {
 		return nil, err
 	}
-	return a.issueNew(ctx, who, role, r, ask)
+	return a.issueNew(ctx, who, role, r, until, ask)
 }
 
-func (a *Access) issueNew(ctx context.Context, who actor, role domain.Role, r domain.Request, ask CredsAsk) (*Answer, error) {
-	j, err := a.plan(ctx, who, role, r, ask)
+// issueNew issues a new credential, which ends at until at the latest; zero =
+// with the window.
+func (a *Access) issueNew(ctx context.Context, who actor, role domain.Role, r domain.Request, until time.Time, ask CredsAsk) (*Answer, error) {
+	j, err := a.plan(ctx, who, role, r, until, ask)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +115,7 @@ func (a *Access) paced(ctx context.Context, who actor) error {
 }
 
 // plan works out, without any lock, everything the credential will be.
-func (a *Access) plan(ctx context.Context, who actor, role domain.Role, r domain.Request, ask CredsAsk) (*job, error) {
+func (a *Access) plan(ctx context.Context, who actor, role domain.Role, r domain.Request, until time.Time, ask CredsAsk) (*job, error) {
 	if err := a.ready(ctx, role.Target); err != nil {
 		return nil, err
 	}
@@ -124,7 +128,7 @@ func (a *Access) plan(ctx context.Context, who actor, role domain.Role, r domain
 		return nil, err
 	}
 	fields := fieldsOf(p.descriptor, role.All())
-	j := &job{who: who, role: role, req: r, ask: ask, p: p, limits: p.descriptor.Limits(fields)}
+	j := &job{who: who, role: role, req: r, until: until, ask: ask, p: p, limits: p.descriptor.Limits(fields)}
 	if principal, err := a.principal(ctx, who, role); err != nil {
 		return nil, err
 	} else if principal != r.Principal {
@@ -159,34 +163,6 @@ func (a *Access) plan(ctx context.Context, who actor, role domain.Role, r domain
 		Due: now.Add(max(j.limits.IssueTimeout, callBudget) + secondLook), Nonces: []domain.Nonce{{ID: j.nonce, Until: j.in.NotAfter}},
 	}
 	return j, nil
-}
-
-// life resolves the lease: whole seconds, never beyond the window nor beyond the
-// hours in which the role may be used.
-func (j *job) life(now time.Time, mountMax time.Duration) error {
-	left := j.req.WindowEnd.Sub(now)
-	if j.req.State == domain.Scheduled && j.req.FirstRead {
-		left = j.req.Granted.Duration()
-	}
-	if j.req.Series != nil && j.role.LeaseTTL == 0 {
-		left = min(left, j.role.TTL.Duration()) // a run has the window that one grant would have
-	}
-	if h := j.role.HoursAt(now); h.Open && !h.Change.IsZero() {
-		left = min(left, h.Change.Sub(now))
-	}
-	ttl, ok := domain.ResolveLease(j.role, left, j.limits.MinTTL, j.limits.MaxTTL, mountMax)
-	if !ok {
-		return j.errWindowEnding()
-	}
-	j.ttl = ttl
-	return nil
-}
-
-func (j *job) errWindowEnding() error {
-	return fault.Newf(fault.Conflict, fault.CodeWindowEnding,
-		"no active grant: the access window of request %s is ending; run: %s", j.req.ID, requestCommand(j.role)).
-		With("request_id", string(j.req.ID)).With("role", j.role.Name).With("state", string(j.req.State)).
-		With("expires_at", stamp(j.req.WindowEnd)).With("next", requestCommand(j.role))
 }
 
 // intend writes the credential down before anything of it exists. That write

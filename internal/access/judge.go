@@ -15,11 +15,10 @@ import (
 // rolesWithConditions is how many roles' compiled conditions are kept.
 const rolesWithConditions = 512
 
-// judge gives what judges a role's conditions for a request of one entity; nil
-// for a role that has none. What a condition needs and is not to be had makes it
-// fail when it is asked for, not before. caller is the requester while they
-// call, and nil while somebody else does.
-func (a *Access) judge(ctx context.Context, role domain.Role, r domain.Request, e domain.Entity, caller *actor) (domain.Judge, error) {
+// judge gives what judges a role's conditions for a request of an entity that the
+// host knows; nil for a role that has none. What a condition needs and is not to
+// be had makes it fail when it is asked for, not before.
+func (a *Access) judge(ctx context.Context, role domain.Role, r domain.Request, by asking) (domain.Judge, error) {
 	exprs := role.Conditions()
 	if len(exprs) == 0 {
 		return nil, nil //nolint:nilnil // no conditions, no judge
@@ -29,25 +28,26 @@ func (a *Access) judge(ctx context.Context, role domain.Role, r domain.Request, 
 	if err != nil {
 		return nil, err
 	}
+	e := *by.requester
 	person, _ := domain.PersonOf(e, cfg.PersonKey)
 	in := condition.Input{
 		Request:   condition.RequestOf(r),
 		Requester: condition.RequesterOf(e, person, domain.IsMachine(e, cfg.HumanMounts)),
-		Role:      condition.RoleOf(role), Now: a.now(), Params: r.Params,
+		Role:      condition.RoleOf(role), Now: by.at, Params: r.Params,
 	}
 	if set.UsesHistory() {
 		if in.History, err = a.history(ctx, person, role.Name); err != nil {
 			return nil, err
 		}
 	}
-	if set.UsesToken() && caller != nil {
-		if in.Token, err = a.tokenFacts(ctx, *caller, role); err != nil {
+	if set.UsesToken() && by.caller != nil {
+		if in.Token, err = a.tokenFacts(ctx, *by.caller, role); err != nil {
 			a.log.Warn("a calling token could not be looked up: what asks about it fails", "role", role.Name, "error", err)
 		}
 	}
 	judge := set.Judge(in)
 	return func(expr string) (bool, error) {
-		if caller == nil && set.OfToken(expr) {
+		if by.caller == nil && set.OfToken(expr) {
 			return false, domain.ErrNotNow
 		}
 		return judge(expr)

@@ -87,12 +87,8 @@ func (a *Access) Inbox(ctx context.Context, c Caller, after string, limit int) (
 	return pageOf(rows, after, limit), nil
 }
 
-// AuditList lists every request, archived ones included; grants only those
-// that were ever granted.
-func (a *Access) AuditList(ctx context.Context, grants bool, after string, limit int) ([]string, error) {
-	if limit <= 0 || limit > 10*MaxPage {
-		limit = 10 * MaxPage
-	}
+// allIDs are the ids of all requests on record, the oldest first.
+func (a *Access) allIDs(ctx context.Context) ([]string, error) {
 	open, err := a.store.OpenIDs(ctx)
 	if err != nil {
 		return nil, err
@@ -103,7 +99,19 @@ func (a *Access) AuditList(ctx context.Context, grants bool, after string, limit
 	}
 	ids := append(open, old...)
 	slices.Sort(ids)
-	ids = slices.Compact(ids)
+	return slices.Compact(ids), nil
+}
+
+// AuditList lists every request, archived ones included; grants only those
+// that were ever granted.
+func (a *Access) AuditList(ctx context.Context, grants bool, after string, limit int) ([]string, error) {
+	if limit <= 0 || limit > 10*MaxPage {
+		limit = 10 * MaxPage
+	}
+	ids, err := a.allIDs(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if !grants {
 		return store.Page(ids, after, limit), nil
 	}

@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
@@ -17,23 +18,34 @@ func (a *Access) factsOf(ctx context.Context, role domain.Role, r domain.Request
 	if err != nil {
 		return domain.Facts{}, err
 	}
-	return a.factsFor(ctx, role, r, decisions, e, nil)
+	return a.factsFor(ctx, role, r, decisions, asking{requester: e, at: a.now()})
 }
 
-// factsFor is factsOf for a requester that has been read; caller is the
-// requester while they call.
-func (a *Access) factsFor(ctx context.Context, role domain.Role, r domain.Request, decisions []domain.Decision, requester *domain.Entity, caller *actor) (domain.Facts, error) {
+// asking is who asks, and when.
+type asking struct {
+	requester *domain.Entity // as the host knows them; nil = it does not
+	caller    *actor         // the requester while they call; nil = somebody else does
+	at        time.Time
+}
+
+// calling is a requester who asks now.
+func (a *Access) calling(who actor) asking {
+	return asking{requester: &who.Entity, caller: &who, at: a.now()}
+}
+
+// factsFor is factsOf for a requester that has been read.
+func (a *Access) factsFor(ctx context.Context, role domain.Role, r domain.Request, decisions []domain.Decision, by asking) (domain.Facts, error) {
 	cfg, err := a.store.Config(ctx)
 	if err != nil {
 		return domain.Facts{}, err
 	}
-	f := domain.Facts{Requester: r.Requester, Asked: r.Times.Requested, Now: a.now(), TTL: r.TTL}
+	f := domain.Facts{Requester: r.Requester, Asked: r.Times.Requested, Now: by.at, TTL: r.TTL}
 	if f.Asked.IsZero() {
 		f.Asked = f.Now // not filed yet
 	}
-	if requester != nil && !requester.Disabled {
-		f.RequesterNow, _ = domain.PersonOf(*requester, cfg.PersonKey)
-		if f.Judge, err = a.judge(ctx, role, r, *requester, caller); err != nil {
+	if by.requester != nil && !by.requester.Disabled {
+		f.RequesterNow, _ = domain.PersonOf(*by.requester, cfg.PersonKey)
+		if f.Judge, err = a.judge(ctx, role, r, by); err != nil {
 			return f, err
 		}
 	}
@@ -98,17 +110,28 @@ func (a *Access) reconsider(ctx context.Context, id domain.RequestID, s *sight) 
 		if err != nil || cur == nil || cur.Rev != r.Rev {
 			return err // it changed: the next look sees it
 		}
-		next := cur.Considered(*role, o, now)
-		if o.Met {
-			next, err = next.Apply(next.Grant(o, now), now)
-		} else {
-			next = next.Escalated(o.WaitingFor(), now)
-		}
-		if err != nil {
+		next, err := a.reconsidered(ctx, *cur, *role, o, now)
+		if err != nil || next.Rev == cur.Rev {
 			return err
 		}
 		return a.saveSeen(ctx, tx, next, "reconsidered", s)
 	})
+}
+
+// reconsidered is a pending request after time has brought what its role says.
+// Under a hold time approves nothing: it is looked at again.
+func (a *Access) reconsidered(ctx context.Context, r domain.Request, role domain.Role, o domain.Outcome, now time.Time) (domain.Request, error) {
+	next := r.Considered(role, o, now)
+	if !o.Met {
+		return next.Escalated(o.WaitingFor(), now), nil
+	}
+	switch err := a.free(ctx, scopeOf(r)); {
+	case fault.Is(err, fault.CodeHeld):
+		return r, nil
+	case err != nil:
+		return r, err
+	}
+	return next.Apply(next.Grant(o, now), now)
 }
 
 // outcomeNow is what a pending request's policy says now, for a requester who is

@@ -85,11 +85,14 @@ func errSeriesOver(r domain.Request) error {
 		With("request_id", string(r.ID))
 }
 
-// runsTaken asks the target whether it would take every run of a request.
+// runsTaken asks the target whether it would take every run of a request, all of
+// them together within one budget.
 func (a *Access) runsTaken(ctx context.Context, role domain.Role, r domain.Request) error {
 	if r.Series == nil {
 		return a.stillTaken(ctx, role, r.Params)
 	}
+	ctx, cancel := context.WithTimeout(ctx, undoBudget)
+	defer cancel()
 	for _, params := range r.Series.Each {
 		if err := a.stillTaken(ctx, role, params); err != nil {
 			return err

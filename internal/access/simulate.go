@@ -128,12 +128,10 @@ func (a *Access) suppose(ctx context.Context, role domain.Role, ask SimulateAsk,
 // it would be given.
 func (a *Access) supposedOutcome(ctx context.Context, role domain.Role, r domain.Request, who actor, ask SimulateAsk, out *Simulated) (domain.Outcome, domain.RequestState, error) {
 	now := r.Times.Requested
-	entity := who.Entity
-	f, err := a.factsFor(ctx, role, r, nil, &entity, nil)
+	f, err := a.factsFor(ctx, role, r, nil, asking{requester: &who.Entity, at: now})
 	if err != nil {
 		return domain.Outcome{}, "", err
 	}
-	f.Now = now
 	o := domain.Evaluate(role, f)
 	for _, d := range ask.Decisions {
 		by, err := a.supposed(ctx, d.Entity)
@@ -196,10 +194,11 @@ func publicText(err error) string {
 // otherwise under a role as given, by the decisions that were made and the
 // people as they are now.
 func (a *Access) differences(ctx context.Context, role domain.Role, last int) ([]Difference, int, error) {
-	ids, err := a.AuditList(ctx, false, "", 10*MaxPage)
+	ids, err := a.allIDs(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
+	ids = ids[max(0, len(ids)-10*MaxPage):]
 	slices.Reverse(ids)
 	var out []Difference
 	looked := 0
@@ -235,15 +234,16 @@ func (a *Access) difference(ctx context.Context, role domain.Role, r domain.Requ
 	if err != nil {
 		return nil, err
 	}
-	f, err := a.factsFor(ctx, role, r, r.Decisions, e, nil)
+	at := r.Times.Quorum
+	if at.IsZero() {
+		at = r.Times.Closed
+	}
+	if at.IsZero() {
+		at = a.now()
+	}
+	f, err := a.factsFor(ctx, role, r, r.Decisions, asking{requester: e, at: at})
 	if err != nil {
 		return nil, err
-	}
-	if f.Now = r.Times.Quorum; f.Now.IsZero() {
-		f.Now = r.Times.Closed
-	}
-	if f.Now.IsZero() {
-		f.Now = a.now()
 	}
 	o := domain.Evaluate(role, f)
 	was, would := "waits", "waits"

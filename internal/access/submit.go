@@ -99,8 +99,7 @@ func (a *Access) admitted(ctx context.Context, who actor, role domain.Role, r do
 	if err := a.openWithin(role, r); err != nil && !observe {
 		return r, domain.Outcome{}, err
 	}
-	entity := who.Entity
-	f, err := a.factsFor(ctx, role, r, nil, &entity, &who)
+	f, err := a.factsFor(ctx, role, r, nil, a.calling(who))
 	if err != nil {
 		return r, domain.Outcome{}, err
 	}
@@ -269,6 +268,10 @@ func (a *Access) stillTaken(ctx context.Context, role domain.Role, params map[st
 
 // digest seals what was asked under the role and target as they are.
 func (a *Access) digest(r domain.Request, roleRev, targetRev, principal string) string {
+	return a.sealed(r, roleRev, targetRev, principal).Digest()
+}
+
+func (a *Access) sealed(r domain.Request, roleRev, targetRev, principal string) domain.Sealed {
 	start := ""
 	if !r.StartTime.IsZero() {
 		start = r.StartTime.UTC().Format(time.RFC3339)
@@ -277,7 +280,7 @@ func (a *Access) digest(r domain.Request, roleRev, targetRev, principal string) 
 		Mount: a.mount, Request: r.ID, Kind: r.Kind, Person: r.Requester.Person, Requester: r.Requester.Entity,
 		Role: r.Role, RoleRevision: roleRev, Target: r.Target, TargetRevision: targetRev,
 		Principal: principal, Params: r.Params, TTL: r.TTL, Start: start, Series: r.Series,
-	}.Digest()
+	}
 }
 
 // principal resolves the caller's own principal at the target, for kinds that

@@ -19,6 +19,7 @@ type Sealed struct {
 	TTL            Seconds           `json:"ttl"`
 	Start          string            `json:"start"` // RFC 3339 UTC, or ""
 	Series         *Series           `json:"series,omitempty"`
+	Extension      int               `json:"extension,omitempty"` // which ask for more time it is; the first is 1
 }
 
 // Digest is the SHA-256 of the canonical JSON, in hex.

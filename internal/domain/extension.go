@@ -55,15 +55,21 @@ func (r Request) extension(e Extension) Request {
 	x.StartTime, x.WindowStart, x.WindowEnd, x.Granted = r.WindowEnd, time.Time{}, time.Time{}, 0
 	x.FirstRead, x.Extensions, x.Credentials, x.ReviewOwed, x.Observed = false, nil, nil, "", ""
 	x.Times = Times{Requested: e.FiledAt}
+	if e.State == Active {
+		x.StartTime, x.Times.Quorum = e.From, e.FiledAt
+		if n := len(e.Decisions); n > 0 {
+			x.Times.Quorum = e.Decisions[n-1].At
+		}
+	}
 	return x
 }
 
-// Extended are the granted extensions that a grant lives by at a moment, each as
-// a request with its decisions: the window that was first approved is over.
-func (r Request) Extended(now time.Time) []Request {
+// Extended are the granted extensions, each as a request with its decisions. Its
+// start is the end of the window before it was granted.
+func (r Request) Extended() []Request {
 	var out []Request
 	for _, e := range r.Extensions {
-		if e.State == Active && !now.Before(e.From) {
+		if e.State == Active {
 			out = append(out, r.extension(e))
 		}
 	}

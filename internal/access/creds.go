@@ -296,10 +296,14 @@ func choose(grants []domain.Request, params map[string]string, exactly bool) (*d
 // more.
 func hasParams(r domain.Request, params map[string]string) bool {
 	if r.Series != nil {
-		return len(params) == 0 || r.Run(params)
+		return slices.ContainsFunc(r.Series.Each, func(run map[string]string) bool { return covers(run, params) })
 	}
-	for name, value := range params {
-		if r.Params[name] != value {
+	return covers(r.Params, params)
+}
+
+func covers(all, some map[string]string) bool {
+	for name, value := range some {
+		if all[name] != value {
 			return false
 		}
 	}

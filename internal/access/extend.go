@@ -38,7 +38,7 @@ func (a *Access) Extend(ctx context.Context, c Caller, id domain.RequestID, ask 
 	if err := a.stepUp(ctx, who, role); err != nil {
 		return RequestView{}, err
 	}
-	if err := a.extendable(ctx, role, *r, ask); err != nil {
+	if err := a.extendable(ctx, who, role, *r, ask); err != nil {
 		return RequestView{}, err
 	}
 	if x, open := r.Extending(a.now()); open && x.TTL == ask.TTL && x.Justification == ask.Justification {
@@ -52,7 +52,7 @@ func (a *Access) Extend(ctx context.Context, c Caller, id domain.RequestID, ask 
 }
 
 // extendable reports everything that is wrong with an ask for more time.
-func (a *Access) extendable(ctx context.Context, role domain.Role, r domain.Request, ask ExtendAsk) error {
+func (a *Access) extendable(ctx context.Context, who actor, role domain.Role, r domain.Request, ask ExtendAsk) error {
 	if r.BreaksGlass() || role.MaxExtension == 0 {
 		return fault.New(fault.Denied, fault.CodePolicy, "access denied: this role does not extend grants; ask again: "+requestCommand(role), nil).
 			With("role", role.Name).With("next", requestCommand(role))
@@ -71,7 +71,7 @@ func (a *Access) extendable(ctx context.Context, role domain.Role, r domain.Requ
 		return fault.Newf(fault.Conflict, fault.CodeNotActive, "no active grant: only an active grant can be extended, and the request is %s", seen).
 			With("state", string(seen)).With("request_id", string(r.ID))
 	}
-	return a.free(ctx, scopeOf(r))
+	return a.unbarred(ctx, who, r)
 }
 
 // fileExtension judges the ask by the role's policy and writes it down; where the

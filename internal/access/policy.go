@@ -111,12 +111,15 @@ func (a *Access) reconsider(ctx context.Context, id domain.RequestID, s *sight) 
 			return err // it changed: the next look sees it
 		}
 		next, err := a.reconsidered(ctx, *cur, *role, o, now)
-		if err != nil || next.Rev == cur.Rev {
+		if err != nil {
 			return err
 		}
 		return a.saveSeen(ctx, tx, next, "reconsidered", s)
 	})
 }
+
+// heldAgain is how long what time would approve waits under a hold for another look.
+const heldAgain = time.Minute
 
 // reconsidered is a pending request after time has brought what its role says.
 // Under a hold time approves nothing: it is looked at again.
@@ -127,7 +130,7 @@ func (a *Access) reconsidered(ctx context.Context, r domain.Request, role domain
 	}
 	switch err := a.free(ctx, scopeOf(r)); {
 	case fault.Is(err, fault.CodeHeld):
-		return r, nil
+		return r.Postponed(now.Add(heldAgain)), nil
 	case err != nil:
 		return r, err
 	}

@@ -121,6 +121,9 @@ func TestAHoldStopsATimeout(t *testing.T) {
 	m.must(err)
 	m.pass(11 * time.Minute)
 	m.state(req, domain.Pending)
+	if r := m.request(req); !r.Reconsider.After(m.clk.Now()) {
+		t.Fatal("it is looked at over and over while the hold lasts")
+	}
 	m.must(m.a.LiftHold(t.Context(), who("bob"), h.ID))
 	m.pass(time.Minute)
 	m.state(req, domain.Active)
@@ -184,4 +187,39 @@ func TestASimulationJudgesAtItsTime(t *testing.T) {
 	if !s.Outcome.Blocked {
 		t.Fatalf("%+v", s.Outcome.Rules)
 	}
+}
+
+// A run of a series is found by what it names; what has a default need not be.
+func TestARunLeavesOutWhatHasADefault(t *testing.T) {
+	m := newMount(t)
+	m.role("admin", func(r *domain.Role) {
+		r.SeriesMax, r.SeriesWithin = 4, 7200
+		r.Params = map[string]domain.Param{
+			"db":   {Pattern: "[a-z]+", Required: true},
+			"mode": {Pattern: "[a-z]+", Default: "read"},
+		}
+	}, nil)
+	s, err := m.ask("alice", "admin", access.Ask{Series: &access.SeriesAsk{Count: 2, Each: []map[string]string{{"db": "a"}, {"db": "b"}}}})
+	m.must(err)
+	m.must(m.decide("bob", s.View.Request.ID, domain.Approve))
+	read := func(params map[string]string) error {
+		_, err := m.a.Creds(t.Context(), who("alice"), "admin", access.CredsAsk{Ask: access.Ask{Params: params}})
+		return err
+	}
+	m.must(read(map[string]string{"db": "b"}))
+	m.refused(read(map[string]string{"db": "c"}), fault.CodeNoGrant)
+	m.refused(read(map[string]string{"db": "b", "mode": "write"}), fault.CodeNoGrant)
+}
+
+// Who owes a review for too long gets no more time either.
+func TestWhoOwesAReviewGetsNoMoreTime(t *testing.T) {
+	m := newMount(t)
+	long := domain.DefaultReviewDeadline + 3600
+	emergencyWith(m, func(r *domain.Role) { r.MaxExtension, r.MaxTTL, r.TTL = 7200, long, long })
+	rid := m.broken("alice", "INC-1")
+	m.returned("alice", rid)
+	req := m.granted("alice", "admin")
+	m.clk.Advance(domain.DefaultReviewDeadline.Duration())
+	m.tick()
+	m.refused(m.extend("alice", req, 600, "not done"), fault.CodeReviewOwed)
 }

@@ -129,6 +129,14 @@ func (r Role) Reconsider(filed, now time.Time) time.Time {
 	return next
 }
 
+// Postponed is a pending request that is looked at again at a later moment: what
+// time has brought may not happen yet.
+func (r Request) Postponed(to time.Time) Request {
+	r.Reconsider = to
+	r.Rev++
+	return r
+}
+
 // CanDecide looks for an entity among the approvers that a request waits for.
 func (r Role) CanDecide(o Outcome, e Entity) Match {
 	for _, t := range o.Open {

@@ -71,25 +71,13 @@ func (a *Access) EligibleRole(ctx context.Context, c Caller, name string) (Eligi
 	}
 	v := EligibleView{
 		Role: role, WaitingFor: waitingFor(role, 0), Revocation: a.revocationOf(ctx, role, role.Target), Command: requestCommand(role),
-		Emergency: emergency,
+		Emergency: emergency, Needs: needsOf(role),
 	}
-	if onlyGlass {
+	switch {
+	case onlyGlass:
 		v.Command = emergency.Command
-	}
-	if role.AutoApprove {
+	case role.AutoApprove:
 		v.Command = "vault read pim/creds/" + role.Name
-	}
-	if role.RequireJustification {
-		v.Needs = append(v.Needs, "justification"+described(role.JustificationPattern))
-	}
-	if role.RequireTicket {
-		v.Needs = append(v.Needs, "ticket"+described(role.TicketPattern))
-	}
-	if role.RequiredLogin != "" || role.MaxLoginAge > 0 {
-		v.Needs = append(v.Needs, loginNeed(role))
-	}
-	for _, p := range contract.SortedKeys(role.Params) {
-		v.Needs = append(v.Needs, paramNeed(p, role.Params[p]))
 	}
 	if t, err := a.store.Target(ctx, role.Target); err == nil && t != nil {
 		v.Provider = t.Type
@@ -98,6 +86,24 @@ func (a *Access) EligibleRole(ctx context.Context, c Caller, name string) (Eligi
 		}
 	}
 	return v, nil
+}
+
+// needsOf says what a request for a role has to bring.
+func needsOf(role domain.Role) []string {
+	var out []string
+	if role.RequireJustification {
+		out = append(out, "justification"+described(role.JustificationPattern))
+	}
+	if role.RequireTicket {
+		out = append(out, "ticket"+described(role.TicketPattern))
+	}
+	if role.RequiredLogin != "" || role.MaxLoginAge > 0 {
+		out = append(out, loginNeed(role))
+	}
+	for _, p := range contract.SortedKeys(role.Params) {
+		out = append(out, paramNeed(p, role.Params[p]))
+	}
+	return out
 }
 
 // loginNeed says how the caller must have logged in.

@@ -216,7 +216,8 @@ func (a *Access) aloud(r domain.Request, e domain.FeedEvent) {
 	case domain.EventRotateFailed:
 		a.log.Error("the root credential could not be rotated after an emergency; it is tried again", fields...)
 	case domain.EventFiled, domain.EventDecided, domain.EventGranted, domain.EventDenied, domain.EventCancelled, domain.EventExpired,
-		domain.EventVoid, domain.EventEnded, domain.EventRevoked, domain.EventReviewOwed, domain.EventReviewed, domain.EventRevokeFailed:
+		domain.EventVoid, domain.EventEnded, domain.EventRevoked, domain.EventReviewOwed, domain.EventReviewed, domain.EventRevokeFailed,
+		domain.EventEscalated:
 	}
 }
 

@@ -189,6 +189,23 @@ func TestASimulationJudgesAtItsTime(t *testing.T) {
 	}
 }
 
+// A simulation of what could never be used says so.
+func TestASimulationKnowsTheHours(t *testing.T) {
+	m := newMount(t)
+	m.role("admin", func(r *domain.Role) {
+		r.FreezeWindows = []domain.Freeze{{From: start, Until: start.Add(240 * time.Hour), Reason: "release"}}
+	}, nil)
+	for at, want := range map[time.Duration]domain.RequestState{time.Hour: "", 241 * time.Hour: domain.Pending} {
+		s, err := m.a.Simulate(t.Context(), "admin", access.SimulateAsk{
+			Entity: id("alice"), At: start.Add(at), Ask: access.Ask{Justification: "what if"},
+		})
+		m.must(err)
+		if s.State != want {
+			t.Errorf("after %s: %q %v", at, s.State, s.Problems)
+		}
+	}
+}
+
 // A run of a series is found by what it names; what has a default need not be.
 func TestARunLeavesOutWhatHasADefault(t *testing.T) {
 	m := newMount(t)

@@ -119,6 +119,9 @@ func (a *Access) suppose(ctx context.Context, role domain.Role, ask SimulateAsk,
 		r.Digest = a.digest(r, r.RoleRevision, r.TargetRevision, r.Principal)
 		out.Digest = r.Digest
 	}
+	if err := openWithin(role, r, now); err != nil && !observed(role, r, now) {
+		out.Problems = append(out.Problems, publicText(err))
+	}
 	r = domain.File(r, role.RequestTTL, now)
 	out.Outcome, out.State, err = a.supposedOutcome(ctx, role, r, who, ask, out)
 	return err

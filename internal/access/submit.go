@@ -96,7 +96,7 @@ func (a *Access) file(ctx context.Context, who actor, role domain.Role, ask Ask,
 // met when the role approves by itself.
 func (a *Access) admitted(ctx context.Context, who actor, role domain.Role, r domain.Request) (domain.Request, domain.Outcome, error) {
 	observe := observed(role, r, a.now())
-	if err := a.openWithin(role, r); err != nil && !observe {
+	if err := openWithin(role, r, a.now()); err != nil && !observe {
 		return r, domain.Outcome{}, err
 	}
 	f, err := a.factsFor(ctx, role, r, nil, a.calling(who))
@@ -121,8 +121,7 @@ func observed(role domain.Role, r domain.Request, now time.Time) bool {
 
 // openWithin refuses what could never be used: the role is closed for all of
 // the window that is asked.
-func (a *Access) openWithin(role domain.Role, r domain.Request) error {
-	from := a.now()
+func openWithin(role domain.Role, r domain.Request, from time.Time) error {
 	if !r.StartTime.IsZero() {
 		from = r.StartTime
 	}

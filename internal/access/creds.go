@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"sort"
 	"time"
@@ -284,7 +285,7 @@ func choose(grants []domain.Request, params map[string]string, exactly bool) (*d
 		return grants[i].WindowEnd.After(grants[j].WindowEnd)
 	})
 	for _, g := range grants[1:] {
-		if domain.ParamsHash(g.Params) != domain.ParamsHash(grants[0].Params) {
+		if domain.ParamsHash(g.Params) != domain.ParamsHash(grants[0].Params) || len(params) == 0 && !reflect.DeepEqual(g.Series, grants[0].Series) {
 			return nil, fault.New(fault.Conflict, fault.CodeAmbiguous,
 				"you have several active grants for this role with different parameters: pass request_id; list them: vault list pim/grants/mine", nil)
 		}

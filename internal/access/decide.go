@@ -133,6 +133,13 @@ func hasDecided(r domain.Request, who actor) bool {
 	return false
 }
 
+// hasDecidedOnMore tells whether somebody decided on more time under a request.
+func hasDecidedOnMore(r domain.Request, who actor) bool {
+	return slices.ContainsFunc(r.Extensions, func(e domain.Extension) bool {
+		return hasDecided(domain.Request{Decisions: e.Decisions}, who)
+	})
+}
+
 func errClosed(r domain.Request, seen domain.RequestState) error {
 	return fault.Newf(fault.Conflict, fault.CodeNotPending, "the request is not pending: it is %s", seen).
 		With("state", string(seen)).With("request_id", string(r.ID))
@@ -288,19 +295,20 @@ func stageFor(who actor, role domain.Role, facts domain.Facts, r domain.Request,
 		return 0, nil
 	}
 	stage := min(o.Stage, len(stages)-1)
-	if d.Verdict == domain.Deny {
-		return stage, nil
-	}
 	switch {
+	case o.Stage < len(stages) && len(o.Open) > 0 && !role.CanDecide(o, who.Entity).OK:
+		return 0, fault.Newf(fault.Denied, fault.CodeNotApprover,
+			"access denied: request %s waits for others now: %s", r.ID, o.WaitingFor()).With("request_id", string(r.ID))
+	case d.Verdict == domain.Deny:
 	case o.Blocked:
 		return 0, errPolicy(role, o)
 	case stages[stage].RequireComment && d.Comment == "":
 		var p fault.Problems
 		p.Add("comment", "is required by the role at this stage")
 		return 0, p.Err()
-	case o.Stage < len(stages) && !role.CanDecide(o, who.Entity).OK:
+	case len(o.Open) == 0 && o.Stage < len(stages):
 		return 0, fault.Newf(fault.Denied, fault.CodeNotApprover,
-			"access denied: request %s waits for others now: %s", r.ID, o.WaitingFor()).With("request_id", string(r.ID))
+			"access denied: nobody can approve request %s as its role's conditions stand", r.ID).With("request_id", string(r.ID))
 	}
 	return stage, nil
 }

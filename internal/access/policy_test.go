@@ -158,6 +158,7 @@ func TestEscalation(t *testing.T) {
 	m.role("admin", staged(domain.Stage{AnyOf: []domain.Threshold{by("leads"), {Approvals: 1, Groups: []string{"directors"}, After: 3600}}}), nil)
 	req := m.pending("alice", "admin")
 	m.refused(m.decide("erin", req, domain.Approve), fault.CodeNotApprover)
+	m.refused(m.decide("erin", req, domain.Deny), fault.CodeNotApprover)
 	m.pass(time.Hour)
 	entries := m.request(req).History.Entries
 	if last := entries[len(entries)-1]; last.What != string(domain.EventEscalated) || !strings.Contains(last.Text, "group directors") {
@@ -254,6 +255,9 @@ func TestExtend(t *testing.T) {
 	m.refused(err, fault.CodeDigest)
 	m.crash()
 	m.must(m.decide("carol", req, domain.Approve))
+	if _, err := m.a.Request(t.Context(), who("carol"), req); err != nil {
+		t.Fatalf("who decided on more time cannot read what came of it: %v", err)
+	}
 	if got := m.request(req).WindowEnd; !got.Equal(end.Add(time.Hour)) {
 		t.Fatalf("the window ends at %s", got)
 	}

@@ -122,7 +122,7 @@ func (a *Access) visible(ctx context.Context, who actor, id domain.RequestID) (*
 	if r == nil {
 		return nil, errUnknown()
 	}
-	if r.Requester.Person == who.person || r.Requester.Entity == who.ID || hasDecided(*r, who) || a.couldApprove(ctx, who, r.Role, r.Stage) {
+	if r.Requester.Person == who.person || r.Requester.Entity == who.ID || hasDecided(*r, who) || hasDecidedOnMore(*r, who) || a.couldApprove(ctx, who, r.Role, r.Stage) {
 		return r, nil
 	}
 	return nil, errUnknown()

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	_ "time/tzdata" // zones are the same on every host
 )
@@ -96,13 +97,31 @@ func (r Role) opensAfter(t time.Time) time.Time {
 	return time.Time{}
 }
 
+// zones holds the time zones that were read: reading one takes longer than all
+// that is worked out with it.
+var zones sync.Map
+
+func zoneOf(name string) (*time.Location, error) {
+	if z, ok := zones.Load(name); ok {
+		if zone, ok := z.(*time.Location); ok {
+			return zone, nil
+		}
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, err
+	}
+	zones.Store(name, zone)
+	return zone, nil
+}
+
 // inWindows tells whether a moment is in any window, and when that changes.
 // Windows that touch are one.
 func inWindows(windows []Window, now time.Time) (open bool, change time.Time) {
 	type span struct{ from, to time.Time }
 	var spans []span
 	for _, w := range windows {
-		zone, err := time.LoadLocation(w.Zone)
+		zone, err := zoneOf(w.Zone)
 		if err != nil {
 			continue // refused at write; a window that cannot be read opens nothing
 		}

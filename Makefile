@@ -90,7 +90,7 @@ test-azure: ## the Azure provider, every call held to Microsoft's own descriptio
 test-bench: ## that make bench works: some seconds of it, and no time is asserted
 	@scripts/build.sh bench
 	@scripts/host.sh >/dev/null
-	cd tests/bench && $(GOTEST) ./...
+	cd tests/bench && $(GOTEST) -tags bench ./...
 
 .PHONY: bench
 bench: ## measure it beside a floor, a probe and the host's engines (see scripts/bench.sh)

@@ -144,7 +144,7 @@ func TestAHundredAtOnceInTwoProcesses(t *testing.T) {
 	c.SetPolicy(policy, map[string]string{"auditConfigs": `[ {"service":"allServices"} ]`}, theirs)
 	offices := []*office{}
 	for i := range 2 {
-		o := newOfficeAs(t, c, harness.Plugin{Variant: harness.Plain, Env: []string{fmt.Sprintf("%shundred-%d", mark, i)}})
+		o := newOfficeAs(t, c, harness.Plugin{Variant: harness.Plain, Env: []string{fmt.Sprintf("%shundred-%d", harness.ProcessMark, i)}})
 		o.write(t, "roles/own-token", o.auto(args{
 			"iam_roles": []string{"roles/compute.viewer"}, "lease_ttl": "5m", "eligible_groups": []string{o.eng, o.leads},
 		}))

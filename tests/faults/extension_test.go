@@ -23,10 +23,11 @@ func extension(t *testing.T, w *world, step string) {
 	}
 	again(t, ask)
 	again(t, func() (harness.Answer, error) {
-		if !w.windowEnd(t, id).Equal(before) {
-			return do(t, w.alice.Actor, http.MethodGet, w.path("requests/"+id), nil) // granted by the call that died
+		answer, err := w.decide(t, id)
+		if !w.windowEnd(t, id).Equal(before) { // perhaps by a call that died, and that the host sent again
+			return do(t, w.alice.Actor, http.MethodGet, w.path("requests/"+id), nil)
 		}
-		return w.decide(t, id)
+		return answer, err
 	})
 	w.crashed(t)
 	if got := w.windowEnd(t, id).Sub(before); got != 5*time.Minute {

@@ -30,7 +30,7 @@ func (b *backend) eventPaths() []path {
 		fields:      []field{{name: "cursor", typ: contract.TypeString, required: true, desc: "Id of the last event that was taken.", check: checkID}},
 		ops: []op{
 			{verb: logical.ReadOperation, summary: "See how far a consumer has come.", ok: consumerWire(), statuses: []int{http.StatusNotFound}, do: b.readConsumer},
-			{verb: logical.UpdateOperation, name: "acknowledge", summary: "Say that events were taken.", ok: consumerWire(), do: b.acknowledge},
+			{verb: logical.UpdateOperation, name: "acknowledge", summary: "Say that events were taken.", ok: consumerWire(), statuses: []int{http.StatusForbidden}, do: b.acknowledge},
 			{verb: logical.DeleteOperation, name: "forget", summary: "Forget a consumer.", do: b.forgetConsumer},
 		},
 	}}

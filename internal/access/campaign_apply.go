@@ -63,7 +63,12 @@ func (a *Access) removePrincipals(ctx context.Context, c domain.Campaign) (strin
 		// open may still be there.
 		return outcome, a.endRemoved(ctx, *role, c.ID)
 	}
-	v, err := a.WriteRole(ctx, Caller{}, c.Role, RoleEdit{Core: func(r *domain.Role) { *r = r.Without(c.Removed) }}, EditOptions{Live: LiveKeep})
+	author, err := a.campaignAuthor(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	v, err := a.WriteRole(ctx, Caller{}, c.Role, RoleEdit{Core: func(r *domain.Role) { *r = r.Without(c.Removed) }},
+		EditOptions{Live: LiveKeep, author: author})
 	switch f, refused := errors.AsType[*fault.Error](err); {
 	case refused && f.Kind == fault.Invalid:
 		// A role for nobody is none: so nobody gets through to it instead.
@@ -74,6 +79,24 @@ func (a *Access) removePrincipals(ctx context.Context, c domain.Campaign) (strin
 		return outcome + ", once another person confirms the edit of the role", nil
 	}
 	return outcome, a.endRemoved(ctx, v.Role, c.ID)
+}
+
+// campaignAuthor is who proposes what an access review removes, where edits take two
+// people: the person who had it come out so cannot confirm it. An identity that is
+// gone could be confirmed by nobody, so its person alone is kept.
+func (a *Access) campaignAuthor(ctx context.Context, c domain.Campaign) (*editor, error) {
+	was := c.Author()
+	by := a.editor(ctx, Caller{EntityID: was.Entity})
+	switch {
+	case by.unfit == nil:
+		by.Person = was.Person
+	case fault.Is(by.unfit, fault.CodeLogin):
+		was.Entity = ""
+		by = editor{Party: was}
+	default:
+		return nil, by.unfit
+	}
+	return &by, nil
 }
 
 // holdRole stops everything through a role, once.

@@ -292,7 +292,11 @@ func (a *Access) judgePrincipal(ctx context.Context, who actor, id string, v Ver
 	if role != nil {
 		pins = role.Pins
 	}
-	if domain.Principal(v.Principal).Covers(who.Entity, pins) {
+	own, err := a.isPrincipal(ctx, who, domain.Principal(v.Principal), pins)
+	if err != nil {
+		return view, err
+	}
+	if own {
 		return view, fault.New(fault.Denied, fault.CodeNotApprover, "access denied: nobody reviews an access that they have themselves", nil)
 	}
 	next, err := a.campaigns.change(ctx, id, func(cur *domain.Campaign) (*domain.Campaign, error) {
@@ -300,10 +304,24 @@ func (a *Access) judgePrincipal(ctx context.Context, who actor, id string, v Ver
 			return nil, errNoReview()
 		}
 		next, err := cur.Judge(who.party(), domain.Principal(v.Principal), v.Verdict, v.Comment, a.now())
+		next = next.Pinned(cur.Reviewer(who.Entity).Pin)
 		return &next, campaignFault(err)
 	})
 	view.Campaign = next
 	return view, err
+}
+
+// isPrincipal tells whether a principal stands for somebody, or for another entity
+// of the same person. Who else is in a group the host does not say.
+func (a *Access) isPrincipal(ctx context.Context, who actor, p domain.Principal, pins map[string]string) (bool, error) {
+	if p.Covers(who.Entity, pins) {
+		return true, nil
+	}
+	kind, ref := p.Split()
+	if kind != domain.PrincipalEntity || !domain.LooksLikeID(ref) {
+		return false, nil
+	}
+	return a.isNow(ctx, who, ref)
 }
 
 // tidyCampaigns drops the access reviews whose retention is over.

@@ -101,6 +101,10 @@ func (a *Access) acknowledge(ctx context.Context, by domain.Party, name, cursor 
 	switch {
 	case !known && len(e.consumers) >= maxConsumers:
 		return old, fault.Newf(fault.Conflict, fault.CodeLimit, "limit reached: there are %d consumers of events; delete one that is gone", maxConsumers)
+	case known && !old.RunBy(by):
+		// Who broke a glass would else move the cursor of whoever is to hear of it.
+		return old, fault.New(fault.Denied, fault.CodePolicy,
+			"access denied: somebody else runs this consumer of events: take another name, or delete it first", nil)
 	case known && cursor <= old.Cursor:
 		return old, nil
 	}

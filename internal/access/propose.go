@@ -76,6 +76,9 @@ func (a *Access) needsSecond(ctx context.Context, o EditOptions, security bool) 
 // of what is edited.
 func (a *Access) propose(ctx context.Context, by editor, p store.Proposal, o EditOptions) (Proposed, error) {
 	out := Proposed{Waits: true}
+	if o.author != nil {
+		by = *o.author
+	}
 	if by.unfit != nil {
 		return out, by.unfit
 	}

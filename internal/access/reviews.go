@@ -73,7 +73,10 @@ func (a *Access) owedTo(ctx context.Context, who actor, p *Page) error {
 // reviews tells whether somebody may sign off a request: a reviewer of its
 // role, and no party to it.
 func (a *Access) reviews(ctx context.Context, who actor, r domain.Request) bool {
-	if r.Review == nil || who.machine || r.PartyTo(who.person, who.ID) {
+	if r.Review == nil || who.machine {
+		return false
+	}
+	if party, err := a.partyTo(ctx, who, r); err != nil || party {
 		return false
 	}
 	role, err := a.store.Role(ctx, r.Role)
@@ -144,7 +147,9 @@ func (a *Access) SignOff(ctx context.Context, c Caller, id string, v Verdict) (R
 	if r == nil {
 		return a.judgePrincipal(ctx, who, id, v)
 	}
-	if r.Review != nil && (r.Requester.Person == who.person || r.Requester.Entity == who.ID) {
+	if own, err := a.sameHuman(ctx, who, r.Requester); err != nil {
+		return ReviewView{}, err
+	} else if r.Review != nil && own {
 		return ReviewView{}, fault.New(fault.Denied, fault.CodeNotApprover, "access denied: nobody reviews their own request", nil)
 	}
 	if !a.reviews(ctx, who, *r) {

@@ -30,6 +30,7 @@ type EditOptions struct {
 	DryRun bool
 
 	confirms *store.Proposal // another person's proposal, which this edit puts in force
+	author   *editor         // who proposes it, where that is not who calls
 }
 
 // Effect says what an edit does, or would do.

@@ -115,6 +115,7 @@ type Campaign struct {
 	Items     []CampaignItem    `json:"items"`
 	State     CampaignState     `json:"state"`
 	Closed    time.Time         `json:"closed,omitzero"`
+	ClosedBy  Party             `json:"closed_by,omitzero"` // who closed it before it was due
 	Removed   []Principal       `json:"removed,omitempty"`
 	Outcome   string            `json:"outcome,omitempty"` // what came of it, in our words
 	History   History           `json:"history"`
@@ -143,6 +144,15 @@ func (c Campaign) note(now time.Time, by Party, what, text string) Campaign {
 // Reviewer looks for an entity among the reviewers.
 func (c Campaign) Reviewer(e Entity) Match { return MatchEntity(e, c.Groups, c.Entities, c.Pins) }
 
+// Author is whose edit the outcome is: of who closed it, or of who opened what
+// time alone closed.
+func (c Campaign) Author() Party {
+	if c.ClosedBy.Entity != "" {
+		return c.ClosedBy
+	}
+	return c.By
+}
+
 // Judge writes down what a reviewer says of one principal. The last word
 // counts until it closes.
 func (c Campaign) Judge(by Party, p Principal, verdict, comment string, now time.Time) (Campaign, error) {
@@ -156,6 +166,18 @@ func (c Campaign) Judge(by Party, p Principal, verdict, comment string, now time
 	c.Items = slices.Clone(c.Items)
 	c.Items[i] = CampaignItem{Principal: p, Verdict: verdict, By: &by, Comment: comment, At: now}
 	return c.note(now, by, verdict, verdict+" "+Printable(string(p))), nil
+}
+
+// Pinned is the access review with what a match taught about its reviewers'
+// groups: from then on only those of that id count.
+func (c Campaign) Pinned(pins map[string]string) Campaign {
+	if len(pins) == 0 {
+		return c
+	}
+	learnt := maps.Clone(pins)
+	maps.Copy(learnt, c.Pins)
+	c.Pins = learnt
+	return c
 }
 
 // Undone counts the principals that nobody has decided on.
@@ -174,7 +196,7 @@ func (c Campaign) Close(by Party, now time.Time) (Campaign, error) {
 	if c.State != CampaignOpen {
 		return c, ErrNotOpen
 	}
-	c.State, c.Removed = CampaignClosing, nil
+	c.State, c.Removed, c.ClosedBy = CampaignClosing, nil, by
 	for _, x := range c.Items {
 		if x.Verdict == Remove || x.Verdict == "" && c.Undecided == Remove {
 			c.Removed = append(c.Removed, x.Principal)

@@ -47,6 +47,14 @@ func PersonOf(e Entity, personKey string) (p Person, ok bool) {
 	return Person(personKey + ":" + value), true
 }
 
+// Was tells whether an entity would have been this person when the person was
+// stored, whatever names persons now.
+func (p Person) Was(e Entity) bool {
+	key, _, _ := strings.Cut(string(p), ":")
+	was, ok := PersonOf(e, key)
+	return ok && was == p
+}
+
 // humanMounts are the auth methods whose logins are people. Every other type
 // is a machine, unknown ones too.
 var humanMounts = map[string]bool{

@@ -106,6 +106,12 @@ type Consumer struct {
 	Person Person    `json:"person,omitempty"`
 }
 
+// RunBy tells whether a party is who runs the consumer. One that a token without
+// identity made is taken over by whoever comes next.
+func (c Consumer) RunBy(p Party) bool {
+	return c.Entity == "" || c.Entity == p.Entity || c.Person != "" && c.Person == p.Person
+}
+
 // Unfed are the events that the history has and the feed has not, as far as
 // they are wanted.
 func (r Request) Unfed(wanted func(EventKind) bool) []FeedEvent {

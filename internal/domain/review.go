@@ -3,6 +3,7 @@ package domain
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -79,17 +80,23 @@ func (r Request) MissReview(now time.Time) Request {
 }
 
 // PartyTo tells whether somebody took part in the request: who asked, and who
-// decided.
+// decided, on more time too.
 func (r Request) PartyTo(p Person, entity string) bool {
-	if r.Requester.Person == p || r.Requester.Entity == entity {
-		return true
-	}
+	return slices.ContainsFunc(r.Parties(), func(x Party) bool { return x.Person == p || x.Entity == entity })
+}
+
+// Parties are who asked, and everybody who decided on it or on more time.
+func (r Request) Parties() []Party {
+	out := []Party{r.Requester}
 	for _, d := range r.Decisions {
-		if d.By.Person == p || d.By.Entity == entity {
-			return true
+		out = append(out, d.By)
+	}
+	for _, e := range r.Extensions {
+		for _, d := range e.Decisions {
+			out = append(out, d.By)
 		}
 	}
-	return false
+	return out
 }
 
 // SignOff gives the review that is owed. Nobody signs off what they were part

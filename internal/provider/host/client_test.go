@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/pem"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -218,6 +219,23 @@ func TestPlaceOfAHostThatIsNotReady(t *testing.T) {
 				t.Errorf("it told the place %q", place)
 			}
 		})
+	}
+}
+
+// What is over in a moment is no refusal, which nobody would try again.
+func TestAHostThatIsNotReadyHasNotRefused(t *testing.T) {
+	t.Parallel()
+	for code, refused := range map[int]bool{
+		http.StatusBadRequest: true, http.StatusForbidden: true, http.StatusPreconditionFailed: false, http.StatusServiceUnavailable: false,
+		471: true, 472: false, 473: false, 474: false, 475: true, // of sys/health: a secondary, a standby, and one without a leader
+	} {
+		b := newBench(t, appRoleTarget)
+		b.f.on("GET sys/health", status(code))
+		_, err := b.p.Place(t.Context())
+		var e *contract.Error
+		if !errors.As(err, &e) || e.Refused != refused {
+			t.Errorf("%d: %v", code, err)
+		}
 	}
 }
 

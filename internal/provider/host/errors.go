@@ -31,6 +31,9 @@ func statusError(op string, status int) *contract.Error {
 		e.Public, e.Throttled = "the host asks for fewer calls", true
 	case status == http.StatusPreconditionFailed:
 		e.Public = "the host had not caught up with an earlier write"
+	case status >= 472 && status <= 474:
+		// What sys/health says of a standby, and of one that has no leader.
+		e.Public = "the host is sealed or not ready"
 	case status >= 400 && status < 500:
 		e.Public, e.Refused = "the host did not accept the call", true
 	case status == http.StatusServiceUnavailable:

@@ -30,9 +30,10 @@ var arrows = map[string][]string{
 	"clock":                 {},
 	"krl":                   {"krl"},
 	"provider/contract":     {"clock", "domain", "fault", "secret"},
+	"provider/remote":       {"clock", "domain", "provider/contract"},
 	"provider/providertest": {"clock", "domain", "fault", "provider/contract", "secret"},
 	"provider/all":          {"provider/contract", "provider/X"},
-	"provider/X":            {"clock", "domain", "fault", "krl", "provider/contract", "secret"},
+	"provider/X":            {"clock", "domain", "fault", "krl", "provider/contract", "provider/remote", "secret"},
 }
 
 // impure are packages of the standard library that do I/O or carry its context;

@@ -23,7 +23,7 @@ func (p *Provider) planRole(in contract.Input, d handleData) (handleData, error)
 	a, ok := parseARN(chosen)
 	name, isRole := a.roleName()
 	if !ok || !isRole {
-		return d, refusal("plan", "bad_role", "role_arns has an entry that is no IAM role")
+		return d, contract.Refused("plan", "bad_role", "role_arns has an entry that is no IAM role")
 	}
 	d.ARN, d.Role = chosen, name
 	d.Chain = slices.Clone(in.Fields.Strings("allow_chaining"))
@@ -40,7 +40,7 @@ func chosenRole(in contract.Input) (string, error) {
 	if want := in.Params[paramRole]; slices.Contains(arns, want) {
 		return want, nil
 	}
-	return "", refusal("plan", "role_not_allowed", "the parameter role_arn must be one of the role's role_arns")
+	return "", contract.Refused("plan", "role_not_allowed", "the parameter role_arn must be one of the role's role_arns")
 }
 
 // paramRole is the request parameter that chooses among role_arns.
@@ -114,7 +114,7 @@ func (j *issuing) assumeInput(ctx context.Context) (assumeInput, error) {
 	}
 	var err error
 	if req.Policy, err = sessionPolicy(f.String("policy_document"), req.PolicyARNs, j.p.guardOf(j.in, d, j.who)); err != nil {
-		return req, refusal("assume role", "policy_size", "%s", err.Error())
+		return req, contract.Refused("assume role", "policy_size", "%s", err.Error())
 	}
 	if req.Tags, err = renderTags("session_tags", f.Map("session_tags"), j.in); err != nil {
 		return req, err
@@ -162,7 +162,7 @@ func (p *Provider) notOurselves(roleARN string, who identity) error {
 	own, _ := parseARN(who.ARN)
 	if running, ok := own.sessionRole(); (ok && running == name && a.account == own.account) ||
 		roleARN == p.set.BaseRole || roleARN == p.set.RevokerRole {
-		return refusal("issue", "own_identity", "the role is the engine's own identity, which no role may use")
+		return contract.Refused("issue", "own_identity", "the role is the engine's own identity, which no role may use")
 	}
 	return nil
 }

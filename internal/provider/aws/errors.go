@@ -277,8 +277,3 @@ func nothingDone(err error) bool {
 	}
 	return false
 }
-
-// refusal is a failure of ours, before AWS was asked.
-func refusal(op, code, format string, args ...any) error {
-	return &contract.Error{Op: op, Code: code, Public: fmt.Sprintf(format, args...), Refused: true}
-}

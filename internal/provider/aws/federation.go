@@ -12,7 +12,7 @@ import (
 func (j *issuing) federate(ctx context.Context) (contract.Issued, error) {
 	own, _ := parseARN(j.who.ARN)
 	if _, isUser := own.userName(); !isUser {
-		return contract.Issued{}, refusal("federate", "not_a_user",
+		return contract.Issued{}, contract.Refused("federate", "not_a_user",
 			"federation tokens need a root credential that is an IAM user with access keys, and no base role")
 	}
 	if err := j.nameFederator(ctx); err != nil {
@@ -51,7 +51,7 @@ func (j *issuing) nameFederator(ctx context.Context) error {
 		}
 	}
 	if j.d.ARN != j.who.ARN {
-		return refusal("federate", "bad_handle", "the root credential is another user than when this was planned")
+		return contract.Refused("federate", "bad_handle", "the root credential is another user than when this was planned")
 	}
 	return j.p.reserve(ctx, j.h.Credential, j.d)
 }
@@ -61,7 +61,7 @@ func (j *issuing) federateInput() (federateInput, error) {
 	req := federateInput{Name: sessionName(j.h.Credential), PolicyARNs: f.Strings("policy_arns")}
 	var err error
 	if req.Policy, err = sessionPolicy(f.String("policy_document"), req.PolicyARNs, j.p.guardOf(j.in, j.d, j.who)); err != nil {
-		return req, refusal("federate", "policy_size", "%s", err.Error())
+		return req, contract.Refused("federate", "policy_size", "%s", err.Error())
 	}
 	if req.Tags, err = renderTags("session_tags", f.Map("session_tags"), j.in); err != nil {
 		return req, err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 )
 
 // Type is the target type: stored for ever.
@@ -70,18 +71,18 @@ func with(h domain.Handle, d handleData) (domain.Handle, error) {
 func (p *Provider) read(h domain.Handle) (handleData, error) {
 	var d handleData
 	if h.Provider != Type || h.V != handleVersion || h.Target != p.target.Name {
-		return d, refusal("read handle", "bad_handle", "the handle is not of this target")
+		return d, contract.Refused("read handle", "bad_handle", "the handle is not of this target")
 	}
 	in := json.NewDecoder(bytes.NewReader(h.Data))
 	in.DisallowUnknownFields()
 	if err := in.Decode(&d); err != nil || d.End == 0 {
-		return d, refusal("read handle", "bad_handle", "the handle is not readable")
+		return d, contract.Refused("read handle", "bad_handle", "the handle is not readable")
 	}
 	switch d.Kind {
 	case kindRole, kindUser, kindFederation, kindCenter:
 		return d, nil
 	}
-	return d, refusal("read handle", "bad_handle", "the handle is of an unknown kind")
+	return d, contract.Refused("read handle", "bad_handle", "the handle is of an unknown kind")
 }
 
 // sessionName is the one name that everything of a credential has at AWS.

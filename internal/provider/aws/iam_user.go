@@ -79,10 +79,10 @@ func (j *issuing) userPolicyText() (string, error) {
 	}
 	text, err := guardedPolicy(j.in.Fields.String("policy_document"), false, g)
 	if err != nil {
-		return "", refusal("make user", "policy_form", "policy_document %s", err.Error())
+		return "", contract.Refused("make user", "policy_form", "policy_document %s", err.Error())
 	}
 	if n := policySize(text); n > maxUserPolicies {
-		return "", refusal("make user", "policy_size",
+		return "", contract.Refused("make user", "policy_size",
 			"the user's policy would have %d characters with what pim adds, IAM takes %d: shorten policy_document or use policy_arns", n, maxUserPolicies)
 	}
 	return text, nil
@@ -118,7 +118,7 @@ func (j *issuing) ensureUser(ctx context.Context, tags map[string]string) (fresh
 		return false, failed("read user", err)
 	}
 	if there.Tags[tagCredential] != string(j.h.Credential) || there.Path != j.d.Path {
-		return false, refusal("make user", "outside_pim", "a user of that name exists at AWS and is not of this credential")
+		return false, contract.Refused("make user", "outside_pim", "a user of that name exists at AWS and is not of this credential")
 	}
 	return false, nil
 }
@@ -230,7 +230,7 @@ func (p *Provider) revokeUser(ctx context.Context, h domain.Handle, d handleData
 		return contract.Ended{}, failed("read user", err)
 	}
 	if there.Tags[tagCredential] != string(h.Credential) {
-		return contract.Ended{}, refusal("delete user", "outside_pim", "a user of that name exists at AWS and is not of this credential")
+		return contract.Ended{}, contract.Refused("delete user", "outside_pim", "a user of that name exists at AWS and is not of this credential")
 	}
 	if err := p.tearDown(ctx, name); err != nil {
 		return contract.Ended{}, err

@@ -18,10 +18,10 @@ const centerPoll = time.Second
 // per user, account and permission set, however many windows a person has.
 func (p *Provider) planAssignment(in contract.Input, d handleData) (handleData, error) {
 	if p.set.Center == "" {
-		return d, refusal("plan", "no_instance", "the target has no identity_center_arn")
+		return d, contract.Refused("plan", "no_instance", "the target has no identity_center_arn")
 	}
 	if in.Principal == "" {
-		return d, refusal("plan", "no_principal", "the request has no Identity Center user")
+		return d, contract.Refused("plan", "no_principal", "the request has no Identity Center user")
 	}
 	d.Assignment = &assignment{
 		Instance: p.set.Center, Account: in.Fields.String("account_id"),
@@ -67,7 +67,7 @@ func (j *issuing) claimAssignment(ctx context.Context, there bool, set string) e
 		return nil
 	}
 	if there && !j.in.Joined {
-		return refusal("assign", "outside_pim", "the user already has this access outside pim")
+		return contract.Refused("assign", "outside_pim", "the user already has this access outside pim")
 	}
 	j.d.Made, j.d.SetName = true, set
 	if j.d.Rail != "" {
@@ -95,7 +95,7 @@ func (p *Provider) assigned(ctx context.Context, a assignment) error {
 		return failed("assign", err)
 	}
 	if state.Failed {
-		return refusal("assign", "assignment_failed", "Identity Center failed to make the assignment")
+		return contract.Refused("assign", "assignment_failed", "Identity Center failed to make the assignment")
 	}
 	return nil
 }
@@ -206,7 +206,7 @@ func (p *Provider) ResolvePrincipal(ctx context.Context, who domain.Entity, fiel
 	}
 	id, err := p.cloud.Center.UserID(ctx, store, f.String("principal_attribute"), name)
 	if isAbsent(err) {
-		return "", refusal("resolve principal", "no_principal", "Identity Center has no user that matches the requester")
+		return "", contract.Refused("resolve principal", "no_principal", "Identity Center has no user that matches the requester")
 	}
 	if err != nil {
 		return "", failed("resolve principal", err)

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 )
 
 // userIDForm is the form of an Identity Store user id, from its API reference.
@@ -30,7 +31,7 @@ func ownName(who domain.Entity, source string) (string, error) {
 		}
 	}
 	if len(found) != 1 || found[0] == "" {
-		return "", refusal("resolve principal", "no_principal", "the requester's identity at the host names no Identity Center user, or more than one")
+		return "", contract.Refused("resolve principal", "no_principal", "the requester's identity at the host names no Identity Center user, or more than one")
 	}
 	return found[0], nil
 }

@@ -45,7 +45,7 @@ var _ contract.Provider = (*Provider)(nil)
 
 func open(env contract.Env, target contract.Target, dial dialer, pace pace) (contract.Provider, error) {
 	if report := checkTarget(env, target); !report.OK() {
-		return nil, refusal("open target", "bad_target", "%s %s", report.Problems[0].Field, report.Problems[0].Text)
+		return nil, contract.Refused("open target", "bad_target", "%s %s", report.Problems[0].Field, report.Problems[0].Text)
 	}
 	set := readSettings(env, target)
 	c, err := dial(env, set)
@@ -151,7 +151,7 @@ func (p *Provider) planData(in contract.Input) (handleData, error) {
 	case kindCenter:
 		return p.planAssignment(in, d)
 	}
-	return d, refusal("plan", "bad_role", "the role has no credential_type")
+	return d, contract.Refused("plan", "bad_role", "the role has no credential_type")
 }
 
 // Issue implements contract.Provider.
@@ -171,7 +171,7 @@ func (p *Provider) Issue(
 		return contract.Issued{}, err
 	}
 	if !p.env.Clock.Now().Before(d.end()) {
-		return contract.Issued{}, refusal("issue", "window_over", "the access window is over")
+		return contract.Issued{}, contract.Refused("issue", "window_over", "the access window is over")
 	}
 	job := &issuing{p: p, in: in, h: h, d: d, who: who, checkpoint: checkpoint}
 	switch d.Kind {
@@ -213,7 +213,7 @@ func (j *issuing) save() error {
 // what was approved.
 func (p *Provider) matches(in contract.Input, h domain.Handle, d handleData) error {
 	if in.Credential != h.Credential {
-		return refusal("issue", "bad_handle", "the handle is of another credential")
+		return contract.Refused("issue", "bad_handle", "the handle is of another credential")
 	}
 	want, err := p.planData(in)
 	if err != nil {
@@ -223,7 +223,7 @@ func (p *Provider) matches(in contract.Input, h domain.Handle, d handleData) err
 		d.Unrevocable == want.Unrevocable && slices.Equal(d.Chain, want.Chain) &&
 		(d.ARN == want.ARN || want.ARN == "") && sameAssignment(d.Assignment, want.Assignment)
 	if !same {
-		return refusal("issue", "bad_handle", "the handle is not the plan of this request")
+		return contract.Refused("issue", "bad_handle", "the handle is not the plan of this request")
 	}
 	return nil
 }

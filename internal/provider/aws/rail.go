@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 )
 
 // maxGuardrail is the size of a service control policy in characters, from the
@@ -41,7 +43,7 @@ type rail struct {
 func parseRail(text string) (*rail, error) {
 	var doc struct{ Statement []json.RawMessage }
 	if err := json.Unmarshal([]byte(text), &doc); err != nil {
-		return nil, refusal("read service control policy", "bad_guardrail", "the service control policy of scp_deny is not readable")
+		return nil, contract.Refused("read service control policy", "bad_guardrail", "the service control policy of scp_deny is not readable")
 	}
 	r := &rail{}
 	marked := false
@@ -56,7 +58,7 @@ func parseRail(text string) (*rail, error) {
 		r.foreign = append(r.foreign, raw)
 	}
 	if !marked {
-		return nil, refusal("read service control policy", "bad_guardrail",
+		return nil, contract.Refused("read service control policy", "bad_guardrail",
 			"the service control policy of scp_deny has no statement %s: it was not prepared for pim", railMarker)
 	}
 	return r, nil

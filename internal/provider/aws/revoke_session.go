@@ -111,14 +111,14 @@ func (p *Provider) reserve(ctx context.Context, id domain.CredentialID, d handle
 	for at := range d.holders() {
 		free, err := p.denier.room(ctx, at, d.conditionKey())
 		if isAbsent(err) {
-			return refusal("reserve revocation", "no_such_role", "the role does not exist at AWS, or not yet")
+			return contract.Refused("reserve revocation", "no_such_role", "the role does not exist at AWS, or not yet")
 		}
 		if err != nil {
 			return err
 		}
 		if free <= p.tracked(at, id) {
 			p.denier.forget(at)
-			return refusal("reserve revocation", "revocations_full",
+			return contract.Refused("reserve revocation", "revocations_full",
 				"no session is issued now, since its revocation could not be guaranteed: the revocation policies are full")
 		}
 	}

@@ -20,7 +20,7 @@ const tagRotation = "pim:rotation"
 // rootUser is the IAM user whose keys the target has.
 func (p *Provider) rootUser(ctx context.Context, op string) (string, error) {
 	if p.set.Source != sourceStatic {
-		return "", refusal(op, "not_static", "only a root credential with access keys can be rotated")
+		return "", contract.Refused(op, "not_static", "only a root credential with access keys can be rotated")
 	}
 	who, err := p.cloud.Root.Identify(ctx)
 	if err != nil {
@@ -29,7 +29,7 @@ func (p *Provider) rootUser(ctx context.Context, op string) (string, error) {
 	a, _ := parseARN(who.ARN)
 	name, ok := a.userName()
 	if !ok {
-		return "", refusal(op, "not_a_user", "only the access keys of an IAM user can be rotated")
+		return "", contract.Refused(op, "not_a_user", "only the access keys of an IAM user can be rotated")
 	}
 	return name, nil
 }
@@ -46,7 +46,7 @@ func (p *Provider) StageRoot(ctx context.Context, id string) (map[string]secret.
 		return nil, failed(op, err)
 	}
 	if len(keys) != 1 || keys[0].ID != p.set.Root.ID {
-		return nil, refusal(op, "two_keys", "the root user has a second access key, which is not pim's: delete it, since AWS allows two")
+		return nil, contract.Refused(op, "two_keys", "the root user has a second access key, which is not pim's: delete it, since AWS allows two")
 	}
 	started := id + "@" + strconv.FormatInt(p.env.Clock.Now().Unix(), 10)
 	if err := p.cloud.Root.TagUser(ctx, user, map[string]string{tagRotation: started}); err != nil {
@@ -80,7 +80,7 @@ func (p *Provider) CommitRoot(ctx context.Context, _ string, old map[string]secr
 	}
 	gone := old["access_key"].Reveal()
 	if gone == "" || gone == p.set.Root.ID {
-		return refusal(op, "same_key", "the old and the new access key are the same")
+		return contract.Refused(op, "same_key", "the old and the new access key are the same")
 	}
 	if err := p.cloud.Root.DeleteKey(ctx, user, gone); err != nil && !isAbsent(err) {
 		return failed(op, err)
@@ -102,7 +102,7 @@ func (p *Provider) AbandonRoot(ctx context.Context, id string, staged map[string
 		}
 	}
 	if key == p.set.Root.ID {
-		return refusal(op, "same_key", "the staged access key is in use as the root credential")
+		return contract.Refused(op, "same_key", "the staged access key is in use as the root credential")
 	}
 	if key != "" {
 		if err := p.cloud.Root.DeleteKey(ctx, user, key); err != nil && !isAbsent(err) {

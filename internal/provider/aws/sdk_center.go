@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssoadmin"
 	"github.com/aws/aws-sdk-go-v2/service/ssoadmin/types"
 
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -45,7 +46,7 @@ func (c *sdkCenter) Store(ctx context.Context, instance string) (string, error) 
 			}
 		}
 	}
-	return "", refusal("find the Identity Center instance", "no_instance", "the instance of identity_center_arn is not visible to the target's identity")
+	return "", contract.Refused("find the Identity Center instance", "no_instance", "the instance of identity_center_arn is not visible to the target's identity")
 }
 
 // UserID implements centerAPI.

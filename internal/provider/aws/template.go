@@ -92,7 +92,7 @@ func renderTags(field string, templates map[string]string, in contract.Input) (m
 	for key, template := range templates {
 		value := render(template, in)
 		if utf8.RuneCountInString(value) > maxTagValue {
-			return nil, refusal("tag", "tag_size", "a value of %s would be longer than the %d characters that AWS takes", field, maxTagValue)
+			return nil, contract.Refused("tag", "tag_size", "a value of %s would be longer than the %d characters that AWS takes", field, maxTagValue)
 		}
 		out[key] = value
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/authorization/armauthorization/v2"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // armClient speaks to Azure Resource Manager.
@@ -74,7 +76,7 @@ func bare(scope string) string { return strings.TrimPrefix(scope, "/") }
 func (c *armClient) define(ctx context.Context, scope, role string) (*armauthorization.RoleDefinitionProperties, error) {
 	resp, err := c.definitions.Get(ctx, bare(scope), role, nil)
 	if err == nil && resp.Properties == nil {
-		err = errAnswer
+		err = remote.ErrAnswer
 	}
 	return resp.Properties, err
 }
@@ -92,7 +94,7 @@ func (c *armClient) assign(ctx context.Context, a assignment, who, kind, descrip
 		return err
 	}
 	if !a.is(resp.Properties, who) {
-		return refused(op, "other_assignment", "what Azure made is not what was approved")
+		return contract.Refused(op, "other_assignment", "what Azure made is not what was approved")
 	}
 	return nil
 }
@@ -107,7 +109,7 @@ func (c *armClient) find(ctx context.Context, a assignment) (*armauthorization.R
 		return nil, err
 	}
 	if resp.Properties == nil {
-		return nil, errAnswer
+		return nil, remote.ErrAnswer
 	}
 	return resp.Properties, nil
 }
@@ -142,7 +144,7 @@ func (c *armClient) each(ctx context.Context, scope, filter string, yield func(*
 	pager := c.assignments.NewListForScopePager(bare(scope), options)
 	for pages := 0; pager.More(); pages++ {
 		if pages == maxPages {
-			return errAnswer
+			return remote.ErrAnswer
 		}
 		got, err := pager.NextPage(ctx)
 		if err != nil {

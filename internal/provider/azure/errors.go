@@ -1,13 +1,9 @@
 package azure
 
 import (
-	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -16,45 +12,16 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
-)
-
-// Codes that are ours because the cloud did not speak.
-const (
-	codeUnreachable = "unreachable"
-	codeTimeout     = "timeout"
-	codeCertificate = "certificate"
-	codeLocal       = "local_address"
-	codeAnswer      = "bad_answer"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 var (
-	errLocal   = errors.New("the address is this machine or its link")
-	errAnswer  = errors.New("the answer is not one of the cloud's")
 	codeForm   = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 	aadstsForm = regexp.MustCompile(`AADSTS[0-9]{5,8}`)
 )
 
-// refused is a refusal of our own.
-func refused(op, code, format string, args ...any) error {
-	return &contract.Error{Op: op, Code: code, Public: fmt.Sprintf(format, args...), Refused: true}
-}
-
-func badHandle(op, what string) error { return refused(op, "bad_handle", "the handle %s", what) }
-
-func badFields(report contract.Report) string {
-	fields := map[string]bool{}
-	for _, p := range report.Problems {
-		fields[p.Field] = true
-	}
-	return strings.Join(contract.SortedKeys(fields), ", ")
-}
-
-func badRole(op string, report contract.Report) error {
-	return refused(op, "bad_role", "the role's fields are not valid: %s", badFields(report))
-}
-
 func outside(op string) error {
-	return refused(op, "exists_outside_pim", "your account already has this access outside pim; it is neither taken over nor ended")
+	return contract.Refused(op, "exists_outside_pim", "your account already has this access outside pim; it is neither taken over nor ended")
 }
 
 // apiError is what the cloud said, without its words.
@@ -143,7 +110,7 @@ func failure(op string, err error) error {
 	if e := known(err); e != nil {
 		return fromAPI(op, e)
 	}
-	return fromNetwork(op, err)
+	return remote.Unanswered(op, "the cloud", err)
 }
 
 func fromAPI(op string, a *apiError) error {
@@ -202,51 +169,6 @@ func byCode(code string) string {
 		return "there is no such subscription in the tenant"
 	}
 	return ""
-}
-
-func fromNetwork(op string, err error) error {
-	e := &contract.Error{Op: op, Code: codeUnreachable, Public: "the cloud could not be reached", Cause: withoutText(err)}
-	var (
-		certificate *tls.CertificateVerificationError
-		record      tls.RecordHeaderError
-		timeout     net.Error
-	)
-	switch {
-	case errors.Is(err, errLocal):
-		e.Code, e.Refused = codeLocal, true
-		e.Public = "the service's name leads to this machine or its link, which only PIM_ALLOW_LOCAL=true permits"
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		e.Code, e.Public = codeTimeout, "the cloud did not answer in the time there was"
-	case errors.As(err, &certificate), errors.As(err, &record):
-		e.Code, e.Refused, e.Public = codeCertificate, true, "what answers has no certificate that can be trusted"
-	case errors.As(err, &timeout) && timeout.Timeout():
-		e.Code, e.Public = codeTimeout, "the cloud did not answer in the time there was"
-	case errors.Is(err, errAnswer):
-		e.Code, e.Public = codeAnswer, "the answer is not one of the cloud's"
-	}
-	return e
-}
-
-// withoutText keeps what programs look for in an error and drops its words,
-// which may be somebody else's.
-func withoutText(err error) error {
-	if err == nil {
-		return nil
-	}
-	for _, plain := range []error{
-		context.Canceled, context.DeadlineExceeded, errLocal, errAnswer, fs.ErrNotExist, fs.ErrPermission, net.ErrClosed,
-	} {
-		if errors.Is(err, plain) {
-			return plain
-		}
-	}
-	return fmt.Errorf("error of type %T", err)
-}
-
-// isOwnIdentity tells whether an error is that a role reaches the engine.
-func isOwnIdentity(err error) bool {
-	own, ok := errors.AsType[*contract.Error](err)
-	return ok && own.Code == "own_identity"
 }
 
 // publicOf is the part of an error of ours that people may read.

@@ -12,6 +12,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 const (
@@ -56,7 +58,7 @@ func (g *graphClient) do(ctx context.Context, c graphCall) (int, error) {
 	}
 	req, err := runtime.NewRequest(ctx, c.method, address)
 	if err != nil {
-		return 0, withoutText(err)
+		return 0, remote.WithoutText(err)
 	}
 	if len(c.query) > 0 {
 		req.Raw().URL.RawQuery = strings.ReplaceAll(c.query.Encode(), "+", "%20")
@@ -83,7 +85,7 @@ func (g *graphClient) do(ctx context.Context, c graphCall) (int, error) {
 	}
 	if c.out != nil && resp.StatusCode != http.StatusNoContent {
 		if err := json.Unmarshal(raw, c.out); err != nil {
-			return resp.StatusCode, errAnswer
+			return resp.StatusCode, remote.ErrAnswer
 		}
 	}
 	return resp.StatusCode, nil
@@ -96,11 +98,11 @@ func (g *graphClient) post(ctx context.Context, c targetConfig, client, secret s
 	}
 	req, err := runtime.NewRequest(ctx, http.MethodPost, c.endpoints[svcLogin]+"/"+c.tenant+"/oauth2/v2.0/token")
 	if err != nil {
-		return 0, nil, withoutText(err)
+		return 0, nil, remote.WithoutText(err)
 	}
 	body := streaming.NopCloser(strings.NewReader(form.Encode()))
 	if err := req.SetBody(body, "application/x-www-form-urlencoded"); err != nil {
-		return 0, nil, withoutText(err)
+		return 0, nil, remote.WithoutText(err)
 	}
 	resp, err := g.bare.Do(req) //nolint:bodyclose // Payload reads it whole and closes it
 	if err != nil {
@@ -134,11 +136,11 @@ func list[T any](ctx context.Context, g *graphClient, c graphCall, yield func(T)
 			return nil
 		}
 		if !strings.HasPrefix(p.Next, g.base+"/") {
-			return errAnswer
+			return remote.ErrAnswer
 		}
 		c.path, c.query = p.Next, nil
 	}
-	return errAnswer
+	return remote.ErrAnswer
 }
 
 // application is an application of the directory, as far as we read it.
@@ -175,7 +177,7 @@ func (g *graphClient) applicationBy(ctx context.Context, path string) (applicati
 	var out application
 	_, err := g.do(ctx, graphCall{method: http.MethodGet, path: path, query: selecting(applicationFields), out: &out})
 	if err == nil && (!guidForm.MatchString(out.ID) || !guidForm.MatchString(out.AppID)) {
-		err = errAnswer
+		err = remote.ErrAnswer
 	}
 	return out, err
 }
@@ -184,7 +186,7 @@ func (g *graphClient) principalBy(ctx context.Context, path string) (principal, 
 	var out principal
 	_, err := g.do(ctx, graphCall{method: http.MethodGet, path: path, query: selecting("id,appId"), out: &out})
 	if err == nil && !guidForm.MatchString(out.ID) {
-		err = errAnswer
+		err = remote.ErrAnswer
 	}
 	return out, err
 }
@@ -204,7 +206,7 @@ func (g *graphClient) addPassword(ctx context.Context, object, name string, end 
 	in := map[string]password{"passwordCredential": {DisplayName: name, End: &end}}
 	_, err := g.do(ctx, graphCall{method: http.MethodPost, path: "/applications/" + object + "/addPassword", in: in, out: &out})
 	if err == nil && (!guidForm.MatchString(out.KeyID) || out.Text == "") {
-		err = errAnswer
+		err = remote.ErrAnswer
 	}
 	return out, err
 }

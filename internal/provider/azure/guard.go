@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // directoryGroup is a group, as far as we read it.
@@ -19,7 +20,7 @@ func (p *Provider) group(ctx context.Context, id string) (directoryGroup, error)
 		method: http.MethodGet, path: "/groups/" + id, query: selecting("id,isAssignableToRole"), out: &out,
 	})
 	if err == nil && out.ID != id {
-		err = errAnswer
+		err = remote.ErrAnswer
 	}
 	return out, err
 }
@@ -32,7 +33,7 @@ func (p *Provider) refuseSelf(ctx context.Context, op string, r role, who string
 		return err
 	}
 	if (r.kind == kindAssignment || r.kind == kindMember) && (who == me.Object || who == me.Client) && who != "" {
-		return refused(op, "own_identity", "the account is the engine's own identity, which no role may elevate")
+		return contract.Refused(op, remote.CodeOwnIdentity, "the account is the engine's own identity, which no role may elevate")
 	}
 	if r.kind == kindPassword {
 		app, err := p.graph.applicationBy(ctx, "/applications/"+r.object)
@@ -40,7 +41,7 @@ func (p *Provider) refuseSelf(ctx context.Context, op string, r role, who string
 			return failure("read application", err)
 		}
 		if app.AppID == me.Client {
-			return refused(op, "own_identity", "the role runs as the engine's own identity")
+			return contract.Refused(op, remote.CodeOwnIdentity, "the role runs as the engine's own identity")
 		}
 	}
 	if len(r.groups) == 0 {
@@ -57,7 +58,7 @@ func (p *Provider) refuseSelf(ctx context.Context, op string, r role, who string
 		return failure("read our own groups", err)
 	}
 	if len(found.Value) > 0 {
-		return refused(op, "own_identity", "a group is one that the engine's own identity is in: its members would have the engine's rights")
+		return contract.Refused(op, remote.CodeOwnIdentity, "a group is one that the engine's own identity is in: its members would have the engine's rights")
 	}
 	return nil
 }
@@ -99,7 +100,7 @@ func (p *Provider) guard(ctx context.Context, r role, report *contract.Report) {
 	err := p.refuseSelf(ctx, "check role", r, "")
 	switch {
 	case err == nil:
-	case isOwnIdentity(err):
+	case remote.IsOwnIdentity(err):
 		report.Addf(subject(r), "%s", publicOf(err))
 	default:
 		report.Warnf("whether the role reaches the engine's own identity could not be found out: %s", publicOf(err))

@@ -1,18 +1,16 @@
 package azure
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // version of the handle's data.
@@ -65,30 +63,35 @@ func guid(parts ...string) string {
 // from Entra; their unique names and the assignments' can be known beforehand.
 func (p *Provider) Plan(_ context.Context, in contract.Input) (domain.Handle, error) {
 	if p.target.Place == "" {
-		return domain.Handle{}, refused("plan", "no_place", "the target has no pinned place yet")
+		return domain.Handle{}, contract.Refused("plan", "no_place", "the target has no pinned place yet")
 	}
 	_, n, shared, err := p.planned(in)
 	if err != nil {
 		return domain.Handle{}, err
 	}
-	return with(domain.Handle{
-		Provider: Type, V: version, Target: p.target.Name, Place: p.target.Place, Credential: in.Credential, Shared: shared,
-	}, n)
+	h := p.blank(in.Credential)
+	h.Shared = shared
+	return remote.WithData(h, n)
+}
+
+// blank is a handle of this target that names nothing yet.
+func (p *Provider) blank(id domain.CredentialID) domain.Handle {
+	return domain.Handle{Provider: Type, V: version, Target: p.target.Name, Place: p.target.Place, Credential: id}
 }
 
 // planned reads the role that an issue is for and names what it will make.
 func (p *Provider) planned(in contract.Input) (r role, n names, shared string, err error) {
 	r, report := p.config.readRole(in.Fields)
 	if !report.OK() {
-		return r, n, "", badRole("plan", report)
+		return r, n, "", contract.BadRole("plan", report)
 	}
 	if !domain.ValidID(string(in.Credential)) {
-		return r, n, "", badHandle("plan", "names no credential")
+		return r, n, "", contract.BadHandle("plan", "names no credential")
 	}
 	n = names{Kind: r.kind, End: in.NotAfter.Unix(), Object: r.object, Group: r.groups, Purge: r.purge}
 	own := r.kind == kindAssignment || r.kind == kindMember
 	if own && !principalForm.MatchString(in.Principal) {
-		return r, n, "", refused("plan", "bad_principal", "there is no account at Entra to elevate")
+		return r, n, "", contract.Refused("plan", "bad_principal", "there is no account at Entra to elevate")
 	}
 	seed := string(in.Credential)
 	switch r.kind {
@@ -117,32 +120,9 @@ func timedKey(who, role, scope string) string {
 	return guid("timed "+kindAssignment, who, role, strings.ToLower(scope))
 }
 
-func with(h domain.Handle, n names) (domain.Handle, error) {
-	raw, err := json.Marshal(n)
-	if err != nil {
-		return domain.Handle{}, fmt.Errorf("encode handle data: %w", err)
-	}
-	h.Data = raw
-	return h, nil
-}
-
 // read checks that a handle is one of ours and decodes its data.
 func (p *Provider) read(op string, h domain.Handle) (names, error) {
-	var n names
-	switch {
-	case h.Provider != Type || h.Target != p.target.Name:
-		return n, badHandle(op, "is of another target")
-	case h.V != version:
-		return n, badHandle(op, "was written by a newer version of the plugin")
-	case !domain.ValidID(string(h.Credential)):
-		return n, badHandle(op, "names no credential")
-	}
-	dec := json.NewDecoder(bytes.NewReader(h.Data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&n); err != nil || !n.sane() {
-		return n, badHandle(op, "is not readable")
-	}
-	return n, nil
+	return remote.ReadData(op, p.blank(""), h, names.sane)
 }
 
 // sane holds a handle to the forms that its parts have, since they become
@@ -184,13 +164,13 @@ func (p *Provider) job(in contract.Input, h domain.Handle, save func(domain.Hand
 		return nil, err
 	}
 	if in.Credential != h.Credential {
-		return nil, badHandle("issue", "is of another credential")
+		return nil, contract.BadHandle("issue", "is of another credential")
 	}
 	if h.Place != p.target.Place {
 		return nil, contract.PlaceError("issue")
 	}
 	if have.Stage != "" {
-		return nil, badHandle("issue", "was ended already")
+		return nil, contract.BadHandle("issue", "was ended already")
 	}
 	r, want, shared, err := p.planned(in)
 	if err != nil {
@@ -199,35 +179,17 @@ func (p *Provider) job(in contract.Input, h domain.Handle, save func(domain.Hand
 	bare := have
 	bare.Client, bare.Key, bare.Given, bare.Foreign = "", "", false, false
 	bare.Object, bare.Principal = want.Object, want.Principal
-	if !same(bare, want) || h.Shared != shared || (want.Object != "" && have.Object != want.Object) ||
+	if !remote.SameData(bare, want) || h.Shared != shared || (want.Object != "" && have.Object != want.Object) ||
 		(want.Principal != "" && have.Principal != want.Principal) {
-		return nil, badHandle("issue", "was planned for other fields")
+		return nil, contract.BadHandle("issue", "was planned for other fields")
 	}
 	return &job{in: in, role: r, names: have, handle: h, save: save}, nil
 }
 
-func same(a, b names) bool {
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
-	return errX == nil && errY == nil && bytes.Equal(x, y)
-}
-
 // note checkpoints what was learnt, if it is anything new.
-func (j *job) note(change func(*names)) error {
-	n := j.names
-	change(&n)
-	if same(n, j.names) {
-		return nil
-	}
-	h, err := with(j.handle, n)
-	if err != nil {
-		return err
-	}
-	if err := j.save(h); err != nil {
-		return err
-	}
-	j.names, j.handle = n, h
-	return nil
+func (j *job) note(change func(*names)) (err error) {
+	j.handle, j.names, err = remote.Note(j.handle, j.names, change, j.save)
+	return err
 }
 
 func (j *job) end() time.Time { return time.Unix(j.names.End, 0).UTC() }

@@ -20,7 +20,7 @@ func (p *Provider) issueAssignment(ctx context.Context, j *job) (contract.Issued
 	}
 	switch {
 	case found != nil && !a.is(found, j.names.Principal):
-		return contract.Issued{}, refused(op, "other_assignment", "an assignment of this name is for something else")
+		return contract.Issued{}, contract.Refused(op, "other_assignment", "an assignment of this name is for something else")
 	case found == nil:
 		err := p.arm.assign(ctx, a, j.names.Principal, j.role.principal, describeFor(p.target.Tag(), j.in.Credential, j.in.Request))
 		if codeOf(err) == "RoleAssignmentExists" {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -43,7 +44,7 @@ func (p *Provider) handOut(ctx context.Context, j *job) (contract.Issued, error)
 	if !ready {
 		return j.pending(), nil
 	}
-	p.fresh.drop(j.in.Credential)
+	p.fresh.Drop(j.in.Credential)
 	return contract.Issued{
 		Handle: j.handle, NotAfter: j.end(),
 		Data: secret.NewMap(map[string]any{
@@ -88,7 +89,7 @@ func (p *Provider) haveApplication(ctx context.Context, j *job) (bool, error) {
 		}
 	}
 	if !guidForm.MatchString(made.ID) || !guidForm.MatchString(made.AppID) || !slices.Contains(made.Tags, p.tags(j)[2]) {
-		return false, failure(op, errAnswer)
+		return false, failure(op, remote.ErrAnswer)
 	}
 	return true, j.note(func(n *names) { n.Object, n.Client = made.ID, made.AppID })
 }
@@ -118,7 +119,7 @@ func (p *Provider) havePrincipal(ctx context.Context, j *job) (bool, error) {
 		}
 	}
 	if !guidForm.MatchString(made.ID) {
-		return false, failure(op, errAnswer)
+		return false, failure(op, remote.ErrAnswer)
 	}
 	return true, j.note(func(n *names) { n.Principal = made.ID })
 }
@@ -169,7 +170,7 @@ func (p *Provider) issuePassword(ctx context.Context, j *job) (contract.Issued, 
 		}
 	}
 	if !p.env.Clock.Now().Add(time.Second).Before(j.end()) {
-		return contract.Issued{}, refused("add password", "too_late", "the access window is over")
+		return contract.Issued{}, contract.Refused("add password", "too_late", "the access window is over")
 	}
 	return p.handOut(ctx, j)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -38,7 +39,7 @@ func (p *Provider) issueTimed(ctx context.Context, j *job) (contract.Issued, err
 func (p *Provider) askTimed(ctx context.Context, j *job, what armauthorization.RequestType) (contract.Issued, error) {
 	a := j.names.Roles[0]
 	if j.end().Before(p.env.Clock.Now().Add(shortestSchedule)) {
-		return contract.Issued{}, refused(opTimed, "too_late", "Azure assigns no role for less than five minutes")
+		return contract.Issued{}, contract.Refused(opTimed, "too_late", "Azure assigns no role for less than five minutes")
 	}
 	made, err := p.arm.ask(ctx, a, j.names.Principal, what, j.end(), describeFor(p.target.Tag(), j.in.Credential, j.in.Request))
 	if err == nil {
@@ -108,13 +109,13 @@ func (p *Provider) notYetTimed(j *job) (contract.Issued, error) {
 // timedAnswer reads what became of the credential's own request.
 func (p *Provider) timedAnswer(j *job, r *scheduleRequest) (contract.Issued, error) {
 	if !j.names.Roles[0].asked(r, j.names.Principal, j.end()) {
-		return contract.Issued{}, refused(opTimed, "other_assignment", "what Azure made is not what was approved")
+		return contract.Issued{}, contract.Refused(opTimed, "other_assignment", "what Azure made is not what was approved")
 	}
 	switch progressOf(r) {
 	case underway:
 		return j.pending(), nil
 	case failed:
-		return contract.Issued{}, refused(opTimed, string(*r.Status), "Azure did not make the assignment")
+		return contract.Issued{}, contract.Refused(opTimed, string(*r.Status), "Azure did not make the assignment")
 	case done:
 	}
 	return p.timedData(j), nil
@@ -181,7 +182,7 @@ func (p *Provider) removeTimed(ctx context.Context, h domain.Handle, n names) (c
 	if err != nil {
 		return contract.Ended{}, failure("end timed assignment", err)
 	}
-	return contract.Ended{AccessGone: true, Rest: h, Again: now.Add(firstLook)}, nil
+	return contract.Ended{AccessGone: true, Rest: h, Again: now.Add(remote.FirstLook)}, nil
 }
 
 // stillThere is the outcome "not before then".

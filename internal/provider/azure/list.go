@@ -9,6 +9,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 const pageSize = "100"
@@ -50,9 +51,9 @@ func (p *Provider) found(id domain.CredentialID, req domain.RequestID, shared st
 	if n.Timed {
 		n.End = p.env.Clock.Now().Add(maxTimed).Unix() // until it is not listed any more
 	}
-	h, err := with(domain.Handle{
-		Provider: Type, V: version, Target: p.target.Name, Place: p.target.Place, Credential: id, Shared: shared,
-	}, n)
+	h := p.blank(id)
+	h.Shared = shared
+	h, err := remote.WithData(h, n)
 	return contract.Found{Credential: id, Request: req, Handle: h, What: what}, err
 }
 

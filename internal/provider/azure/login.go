@@ -14,6 +14,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // audience is what a token for Azure Resource Manager is made for.
@@ -43,7 +44,7 @@ func (c targetConfig) configuration() cloud.Configuration {
 // newCredential makes the engine's own login. It does no I/O. Instance
 // discovery would ask the public cloud about every other one.
 func newCredential(w surroundings, env contract.Env, c targetConfig) (azcore.TokenCredential, error) {
-	options := clientOptions(newHTTP(w.transport(env, false)), w.pace, env.Clock)
+	options := clientOptions(remote.NewClient(w.transport(env, false)), w.pace, env.Clock)
 	options.Cloud = c.configuration()
 	switch {
 	case !c.secret.Empty():
@@ -52,12 +53,12 @@ func newCredential(w surroundings, env contract.Env, c targetConfig) (azcore.Tok
 	case c.key != nil:
 		return azidentity.NewClientCertificateCredential(c.tenant, c.client, c.certs, c.key,
 			&azidentity.ClientCertificateCredentialOptions{ClientOptions: options, DisableInstanceDiscovery: true})
-	case c.tokenFile != "":
+	case c.token.Path != "":
 		read := func(context.Context) (string, error) { return c.readToken() }
 		return azidentity.NewClientAssertionCredential(c.tenant, c.client, read,
 			&azidentity.ClientAssertionCredentialOptions{ClientOptions: options, DisableInstanceDiscovery: true})
 	}
-	options.Transport = newHTTP(w.transport(env, true))
+	options.Transport = remote.NewClient(w.transport(env, true))
 	managed := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: options}
 	if c.client != "" {
 		managed.ID = azidentity.ClientID(c.client)
@@ -84,11 +85,11 @@ func (p *Provider) self(ctx context.Context, scope string) (claims, error) {
 	}
 	parts := strings.Split(token.Token, ".")
 	if len(parts) != 3 {
-		return out, failure("log in", errAnswer)
+		return out, failure("log in", remote.ErrAnswer)
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil || json.Unmarshal(raw, &out) != nil || !guidForm.MatchString(out.Tenant) || !guidForm.MatchString(out.Object) {
-		return claims{}, failure("log in", errAnswer)
+		return claims{}, failure("log in", remote.ErrAnswer)
 	}
 	return out, nil
 }

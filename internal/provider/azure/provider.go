@@ -10,6 +10,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // Provider is one open target. It holds a connection pool, its own login, and
@@ -18,13 +19,13 @@ type Provider struct {
 	env        contract.Env
 	target     contract.Target
 	config     targetConfig
-	pace       pace
+	pace       remote.Pace
 	way        *http.Client
 	credential azcore.TokenCredential
 	graph      *graphClient
 	manager    *graphClient // Azure Resource Manager, for what armauthorization has no call for
 	arm        *armClient
-	fresh      *freshSecrets
+	fresh      remote.Unready[freshSecret]
 	joined     *joinedKeys
 	extending  chan struct{} // holds who changes the end of a timed assignment
 }
@@ -42,20 +43,20 @@ var (
 func open(w surroundings, env contract.Env, t contract.Target) (*Provider, error) {
 	config, report := readTarget(env, t)
 	if !report.OK() {
-		return nil, refused("connect", "bad_target", "the target's fields are not valid: %s", badFields(report))
+		return nil, contract.BadTarget(report)
 	}
 	credential, err := newCredential(w, env, config)
 	if err != nil {
-		return nil, refused("connect", "bad_target", "the target's login cannot be used")
+		return nil, contract.Refused("connect", "bad_target", "the target's login cannot be used")
 	}
-	way := newHTTP(w.transport(env, false))
+	way := remote.NewClient(w.transport(env, false))
 	options := clientOptions(way, w.pace, env.Clock)
 	arm, err := newARM(config, credential, options)
 	if err != nil {
-		return nil, refused("connect", "bad_target", "the target's fields cannot be used")
+		return nil, contract.Refused("connect", "bad_target", "the target's fields cannot be used")
 	}
 	return &Provider{
-		env: env, target: t, config: config, pace: w.pace, way: way, credential: credential, arm: arm, fresh: newFreshSecrets(),
+		env: env, target: t, config: config, pace: w.pace, way: way, credential: credential, arm: arm,
 		joined: newJoinedKeys(), extending: make(chan struct{}, 1),
 		graph:   newGraph(credential, options, config.graphScope(), config.endpoints[svcGraph]+graphVersion),
 		manager: newGraph(credential, options, config.armScope(), config.endpoints[svcARM]),
@@ -64,7 +65,7 @@ func open(w surroundings, env contract.Env, t contract.Target) (*Provider, error
 
 // Close implements contract.Provider.
 func (p *Provider) Close() error {
-	p.fresh.clear()
+	p.fresh.Clear()
 	p.way.CloseIdleConnections()
 	return nil
 }
@@ -78,7 +79,7 @@ func (p *Provider) Place(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if me.Tenant != p.config.tenant {
-		return "", refused(op, "no_place", "what answers is not the tenant that the target names")
+		return "", contract.Refused(op, "no_place", "what answers is not the tenant that the target names")
 	}
 	if p.config.subscription == "" {
 		return me.Tenant, nil
@@ -95,24 +96,14 @@ func (p *Provider) Place(ctx context.Context) (string, error) {
 		return "", failure("read subscription", err)
 	}
 	if !strings.EqualFold(found.ID, p.config.subscription) || !strings.EqualFold(found.Tenant, me.Tenant) {
-		return "", refused(op, "no_place", "the subscription is not one of the tenant's")
+		return "", contract.Refused(op, "no_place", "the subscription is not one of the tenant's")
 	}
 	return me.Tenant + "/" + p.config.subscription, nil
 }
 
 // prove asks which place it is and refuses any other than wanted.
 func (p *Provider) prove(ctx context.Context, op, wanted string) error {
-	if p.target.Place != wanted {
-		return contract.PlaceError(op)
-	}
-	place, err := p.Place(ctx)
-	if err != nil {
-		return err
-	}
-	if place != wanted {
-		return contract.PlaceError(op)
-	}
-	return nil
+	return remote.Prove(ctx, op, p, p.target.Place, wanted)
 }
 
 // Issue implements contract.Provider.
@@ -152,7 +143,7 @@ func (p *Provider) Revoke(ctx context.Context, h domain.Handle) (contract.Ended,
 	if err := p.prove(ctx, "revoke", h.Place); err != nil {
 		return contract.Ended{}, err
 	}
-	p.fresh.drop(h.Credential)
+	p.fresh.Drop(h.Credential)
 	switch n.Kind {
 	case kindAssignment:
 		if n.Timed {
@@ -172,8 +163,7 @@ const (
 	// another.
 	visible = 2 * time.Minute
 	// reserve is for clocks and for what was on its way.
-	reserve   = 10 * time.Second
-	firstLook = 2 * time.Second
+	reserve = 10 * time.Second
 	// pollAfter is the pause between looks at what is not usable yet.
 	pollAfter = 5 * time.Second
 )
@@ -182,22 +172,10 @@ const (
 // although nobody waits for it any more. What is absent before that may be on
 // its way.
 func late(id domain.CredentialID) time.Time {
-	return domain.TimeOf(string(id)).Add(slowTimeout + callTimeout + reserve + visible)
+	return domain.TimeOf(string(id)).Add(slowTimeout + remote.CallTimeout + reserve + visible)
 }
 
-// lookAgain is the outcome "nothing is there": final once nothing can be on its
-// way any more, else it is looked for again: soon at first, for the last time
-// then.
+// lookAgain is the outcome "nothing is there".
 func (p *Provider) lookAgain(h domain.Handle) contract.Ended {
-	now, end := p.env.Clock.Now(), late(h.Credential)
-	if !now.Before(end) {
-		return contract.Gone()
-	}
-	begun := domain.TimeOf(string(h.Credential))
-	age := now.Sub(begun)
-	again := begun.Add(max(2*age, age+firstLook))
-	if again.After(end) {
-		again = end
-	}
-	return contract.Ended{AccessGone: true, Rest: h, Again: again}
+	return remote.LookAgain(h, p.env.Clock.Now(), late(h.Credential))
 }

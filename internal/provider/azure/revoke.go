@@ -8,6 +8,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // unassignAll deletes a credential's role assignments and tells whether all
@@ -160,7 +161,7 @@ func (p *Provider) deleteApplication(ctx context.Context, h domain.Handle, n nam
 		return p.lookAgain(h), nil
 	}
 	n.Stage, n.Due = stagePurge, p.env.Clock.Now().Add(purgeAfter).Unix()
-	rest, err := with(h, n)
+	rest, err := remote.WithData(h, n)
 	if err != nil {
 		return contract.Ended{}, err
 	}

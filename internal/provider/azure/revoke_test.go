@@ -11,6 +11,7 @@ import (
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/azure/fakeazure"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 func readerRole() contract.Values {
@@ -241,7 +242,7 @@ func TestAHandleIsBoundToItsForms(t *testing.T) {
 			t.Fatal(err)
 		}
 		change(&n)
-		bad, err := with(domain.Handle{Provider: Type, V: version, Target: "prod", Place: homeTenant, Credential: good.Credential}, n)
+		bad, err := remote.WithData(domain.Handle{Provider: Type, V: version, Target: "prod", Place: homeTenant, Credential: good.Credential}, n)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // What an own account can be.
@@ -64,10 +65,9 @@ type role struct {
 	groups    []string
 	object    string // of an existing application
 	purge     bool
-	timed     bool   // Azure itself ends the assignment
-	accessor  string // where the requester's object id is: one of accessor and key is set
-	key       string
-	principal string // type of the requester's account
+	timed     bool                   // Azure itself ends the assignment
+	source    remote.PrincipalSource // of the requester's object id
+	principal string                 // type of the requester's account
 }
 
 // belongs lists which fields go with which credential type.
@@ -147,7 +147,7 @@ func (r *role) checkKind(c targetConfig, v contract.Values, report *contract.Rep
 		}
 	}
 	if r.kind == kindAssignment || r.kind == kindMember {
-		r.readSource(v.String("principal_source"), report)
+		r.source = remote.ReadPrincipalSource(v, report)
 	}
 }
 
@@ -181,33 +181,6 @@ func (r *role) readGrants(c targetConfig, entries []string, report *contract.Rep
 	}
 }
 
-func (r *role) readSource(text string, report *contract.Report) {
-	source, value, _ := strings.Cut(text, ":")
-	bad := value == "" || len(value) > 256 || strings.ContainsFunc(value, func(c rune) bool { return c <= ' ' || c >= 0x7f })
-	switch {
-	case source == "alias" && !bad:
-		r.accessor = value
-	case source == "metadata" && !bad:
-		r.key = value
-	default:
-		report.Addf("principal_source", "must be alias:<mount accessor> or metadata:<key>")
-	}
-}
-
-// objectIDs are what the role's source says about somebody.
-func (r role) objectIDs(who domain.Entity) []string {
-	var ids []string
-	if v := who.Metadata[r.key]; r.key != "" && v != "" {
-		ids = append(ids, v)
-	}
-	for _, alias := range who.Aliases {
-		if r.accessor != "" && alias.MountAccessor == r.accessor {
-			ids = append(ids, alias.Name)
-		}
-	}
-	return ids
-}
-
 // ResolvePrincipal implements contract.PrincipalResolver.
 func (p *Provider) ResolvePrincipal(ctx context.Context, who domain.Entity, fields contract.Values) (string, error) {
 	const op = "resolve principal"
@@ -215,25 +188,22 @@ func (p *Provider) ResolvePrincipal(ctx context.Context, who domain.Entity, fiel
 	if r.kind != kindAssignment && r.kind != kindMember {
 		return "", nil
 	}
-	if r.accessor == "" && r.key == "" {
-		return "", badRole(op, report)
+	if r.source.Missing() {
+		return "", contract.BadRole(op, report)
 	}
-	ids := r.objectIDs(who)
-	switch {
-	case len(ids) == 0:
-		return "", refused(op, "no_principal", "your identity has no object id at Entra: log in the way the role's principal_source names")
-	case len(ids) > 1:
-		return "", refused(op, "no_principal", "your identity has several object ids at Entra, and nothing says which one is meant")
-	case !guidForm.MatchString(strings.ToLower(ids[0])):
-		return "", refused(op, "bad_principal", "what the role's principal_source names is not an object id at Entra")
+	id, err := r.source.Principal(who, "object id at Entra", "object ids at Entra")
+	if err != nil {
+		return "", err
 	}
-	id := strings.ToLower(ids[0])
+	if id = strings.ToLower(id); !guidForm.MatchString(id) {
+		return "", contract.Refused(op, "bad_principal", "what the role's principal_source names is not an object id at Entra")
+	}
 	me, err := p.self(ctx, p.config.armScope())
 	if err != nil {
 		return "", err
 	}
 	if id == me.Object || id == me.Client {
-		return "", refused(op, "own_identity", "your account is the engine's own identity, which no role may elevate")
+		return "", contract.Refused(op, remote.CodeOwnIdentity, "your account is the engine's own identity, which no role may elevate")
 	}
 	return id, nil
 }

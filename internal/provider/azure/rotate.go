@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -18,7 +19,7 @@ const (
 // rootApplication is the engine's own application, whose passwords are rotated.
 func (p *Provider) rootApplication(ctx context.Context, op string) (application, error) {
 	if p.config.secret.Empty() {
-		return application{}, refused(op, "not_rotatable", "only a target with client_secret can be rotated")
+		return application{}, contract.Refused(op, "not_rotatable", "only a target with client_secret can be rotated")
 	}
 	if err := p.prove(ctx, op, p.target.Place); err != nil {
 		return application{}, err
@@ -33,7 +34,7 @@ func (p *Provider) rootApplication(ctx context.Context, op string) (application,
 func (p *Provider) StageRoot(ctx context.Context, id string) (map[string]secret.String, error) {
 	const op = "stage root secret"
 	if !domain.ValidID(id) {
-		return nil, badHandle(op, "names no rotation")
+		return nil, contract.BadHandle(op, "names no rotation")
 	}
 	app, err := p.rootApplication(ctx, op)
 	if err != nil {
@@ -54,7 +55,7 @@ func (p *Provider) StageRoot(ctx context.Context, id string) (map[string]secret.
 func (p *Provider) CommitRoot(ctx context.Context, id string, old map[string]secret.String) error {
 	const op = "commit root secret"
 	if !domain.ValidID(id) {
-		return badHandle(op, "names no rotation")
+		return contract.BadHandle(op, "names no rotation")
 	}
 	app, err := p.rootApplication(ctx, op)
 	if err != nil {
@@ -72,14 +73,14 @@ func (p *Provider) CommitRoot(ctx context.Context, id string, old map[string]sec
 func oldKey(list []password, staged string, old secret.String) (string, error) {
 	text, key := old.Reveal(), ""
 	if len(text) < hintLength {
-		return "", refused("commit root secret", "no_old_secret", "the old secret is not known")
+		return "", contract.Refused("commit root secret", "no_old_secret", "the old secret is not known")
 	}
 	for _, pw := range list {
 		if pw.DisplayName == staged || pw.Hint != text[:hintLength] || !guidForm.MatchString(pw.KeyID) {
 			continue
 		}
 		if key != "" {
-			return "", refused("commit root secret", "ambiguous", "several passwords of the engine's application begin alike; remove the old one by hand")
+			return "", contract.Refused("commit root secret", "ambiguous", "several passwords of the engine's application begin alike; remove the old one by hand")
 		}
 		key = pw.KeyID
 	}
@@ -90,7 +91,7 @@ func oldKey(list []password, staged string, old secret.String) (string, error) {
 func (p *Provider) AbandonRoot(ctx context.Context, id string, _ map[string]secret.String) error {
 	const op = "abandon root secret"
 	if !domain.ValidID(id) {
-		return badHandle(op, "names no rotation")
+		return contract.BadHandle(op, "names no rotation")
 	}
 	app, err := p.rootApplication(ctx, op)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/authorization/armauthorization/v2"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // Role assignments that Azure itself ends are asked for by requests, which are
@@ -44,7 +46,7 @@ func (c *armClient) request(ctx context.Context, scope, name string) (*scheduleR
 		return nil, nil
 	}
 	if err == nil && (resp.Properties == nil || resp.Properties.Status == nil || resp.Properties.RequestType == nil) {
-		err = errAnswer
+		err = remote.ErrAnswer
 	}
 	return resp.Properties, err
 }
@@ -65,7 +67,7 @@ func (c *armClient) ask(
 	}
 	resp, err := c.requests.Create(ctx, bare(a.Scope), a.Name, armauthorization.RoleAssignmentScheduleRequest{Properties: in}, nil)
 	if err == nil && (resp.Properties == nil || resp.Properties.Status == nil || resp.Properties.RequestType == nil) {
-		err = errAnswer
+		err = remote.ErrAnswer
 	}
 	return resp.Properties, err
 }
@@ -85,7 +87,7 @@ func (c *armClient) eachRequest(ctx context.Context, scope string, yield func(na
 	pager := c.requests.NewListForScopePager(bare(scope), nil)
 	for pages := 0; pager.More(); pages++ {
 		if pages == maxPages {
-			return errAnswer
+			return remote.ErrAnswer
 		}
 		got, err := pager.NextPage(ctx)
 		if err != nil {
@@ -109,7 +111,7 @@ func (c *armClient) eachSchedule(ctx context.Context, scope, filter string, yiel
 	pager := c.schedules.NewListForScopePager(bare(scope), options)
 	for pages := 0; pager.More(); pages++ {
 		if pages == maxPages {
-			return errAnswer
+			return remote.ErrAnswer
 		}
 		got, err := pager.NextPage(ctx)
 		if err != nil {

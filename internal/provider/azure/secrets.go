@@ -3,7 +3,6 @@ package azure
 import (
 	"context"
 	"net/http"
-	"sync"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
@@ -24,45 +23,11 @@ type freshSecret struct {
 	good int // tries in a row that were accepted
 }
 
-// freshSecrets keeps them, in memory alone.
-type freshSecrets struct {
-	mu  sync.Mutex
-	all map[domain.CredentialID]freshSecret
-}
-
-func newFreshSecrets() *freshSecrets {
-	return &freshSecrets{all: map[domain.CredentialID]freshSecret{}}
-}
-
-func (f *freshSecrets) get(id domain.CredentialID) freshSecret {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.all[id]
-}
-
-func (f *freshSecrets) put(id domain.CredentialID, s freshSecret) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.all[id] = s
-}
-
-func (f *freshSecrets) drop(id domain.CredentialID) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.all, id)
-}
-
-func (f *freshSecrets) clear() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	clear(f.all)
-}
-
 // secretOf is the credential's password, made now if this process does not
 // have it: one that an earlier attempt made is removed first, as nobody knows
 // it any more. ready is false while Entra does not show the application yet.
 func (p *Provider) secretOf(ctx context.Context, j *job) (s freshSecret, ready bool, err error) {
-	s = p.fresh.get(j.in.Credential)
+	s, _ = p.fresh.Get(j.in.Credential)
 	if s.key != "" && s.key == j.names.Key {
 		return s, true, nil
 	}
@@ -82,7 +47,7 @@ func (p *Provider) secretOf(ctx context.Context, j *job) (s freshSecret, ready b
 	if err := j.note(func(n *names) { n.Key = made.KeyID }); err != nil {
 		return s, false, err
 	}
-	p.fresh.put(j.in.Credential, s)
+	p.fresh.Put(j.in.Credential, s)
 	return s, true, nil
 }
 
@@ -98,7 +63,7 @@ func (p *Provider) proven(ctx context.Context, j *job, s freshSecret) (bool, err
 		if !ok {
 			s.good = 0
 		}
-		p.fresh.put(j.in.Credential, s)
+		p.fresh.Put(j.in.Credential, s)
 		if !ok {
 			return false, nil
 		}

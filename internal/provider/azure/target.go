@@ -4,10 +4,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"maps"
-	"net/netip"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +12,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -61,7 +59,7 @@ type targetConfig struct {
 	secret                       secret.String
 	certs                        []*x509.Certificate
 	key                          crypto.PrivateKey
-	tokenRoot, tokenFile         string // federated token
+	token                        remote.File // federated
 	cloud                        map[string]string
 	endpoints                    map[string]string
 	managed                      []string
@@ -121,14 +119,13 @@ func (c *targetConfig) readCredential(env contract.Env, t contract.Target, repor
 		}
 		c.certs, c.key = certs, key
 	case file != "":
-		name, ok := below(env.FileRoot, file)
-		if !ok {
+		var ok bool
+		if c.token, ok = remote.FileBelow(env.FileRoot, file); !ok {
 			report.Addf("federated_token_file", "must be a file below PIM_FILE_ROOT, which the plugin's registration sets")
 		}
 		if !ambient {
 			report.Addf("federated_token_file", "is taken only if PIM_ALLOW_AMBIENT has azure")
 		}
-		c.tokenRoot, c.tokenFile = env.FileRoot, name
 	case !ambient:
 		report.Addf("client_secret", "is required, or client_certificate; the machine's own identity is taken only if PIM_ALLOW_AMBIENT has azure")
 	}
@@ -146,52 +143,18 @@ func (c *targetConfig) readEndpoints(env contract.Env, given map[string]string, 
 			report.Addf("endpoints", "%s must be an address: https://name:port", name)
 			continue
 		}
-		if isLocalName(u.Hostname()) && !env.AllowLocal {
+		if remote.IsLocalName(u.Hostname()) && !env.AllowLocal {
 			report.Addf("endpoints", "%s is this machine or its link, which only PIM_ALLOW_LOCAL=true permits", name)
 		}
 		c.endpoints[name] = strings.TrimRight(given[name], "/")
 	}
 }
 
-func isLocalName(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || (err == nil && isLocal(addr))
-}
-
-// isLocal tells whether an address is the machine itself or its link, where
-// metadata services and the host's own API listen.
-func isLocal(a netip.Addr) bool {
-	a = a.Unmap()
-	return a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() || a.IsInterfaceLocalMulticast() || a.IsUnspecified()
-}
-
-// below gives a file's name relative to root, if it is inside.
-func below(root, file string) (string, bool) {
-	if root == "" || file == "" {
-		return "", false
-	}
-	if filepath.IsAbs(file) {
-		rel, err := filepath.Rel(root, file)
-		if err != nil {
-			return "", false
-		}
-		file = rel
-	}
-	return file, filepath.IsLocal(file)
-}
-
 // readToken reads the workload's identity token, which may not be outside of
 // the root.
 func (c targetConfig) readToken() (string, error) {
-	dir, err := os.OpenRoot(c.tokenRoot)
-	if err != nil {
-		return "", withoutText(err)
-	}
-	raw, err := dir.ReadFile(c.tokenFile)
-	if closeErr := dir.Close(); err == nil {
-		err = closeErr
-	}
-	return strings.TrimSpace(string(raw)), withoutText(err)
+	raw, err := c.token.Read()
+	return strings.TrimSpace(string(raw)), err
 }
 
 // manages tells whether roles of this target may grant access on a scope.

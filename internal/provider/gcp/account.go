@@ -9,6 +9,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -59,14 +60,14 @@ func (p *Provider) ensureAccount(ctx context.Context, j *job) error {
 	if statusOf(err) == http.StatusConflict {
 		made, err = p.api.account(ctx, p.config.project, j.names.Account)
 		if err == nil && made.Description != want.Description {
-			return refused(op, "foreign", "something that is not ours has this name at Google")
+			return contract.Refused(op, "foreign", "something that is not ours has this name at Google")
 		}
 	}
 	if err != nil {
 		return failure(op, err)
 	}
 	if made.Email != j.names.Account || made.UniqueID == "" {
-		return refused(op, "differs", "the account that Google made is not what was asked for; it is being removed")
+		return contract.Refused(op, "differs", "the account that Google made is not what was asked for; it is being removed")
 	}
 	return j.note(func(n *names) { n.Known = made.UniqueID })
 }
@@ -115,7 +116,7 @@ func (p *Provider) mintFor(ctx context.Context, j *job) (grantedToken, error) {
 	const op = "create access token"
 	life := min(j.names.end().Sub(p.env.Clock.Now()).Truncate(time.Second), tokenLife)
 	if life < time.Second {
-		return grantedToken{}, refused(op, "too_late", "the access window has ended")
+		return grantedToken{}, contract.Refused(op, "too_late", "the access window has ended")
 	}
 	t, err := p.api.mint(ctx, j.names.Account, nil, j.role.scopes, life, secret.String{})
 	if err != nil {
@@ -123,7 +124,7 @@ func (p *Provider) mintFor(ctx context.Context, j *job) (grantedToken, error) {
 	}
 	// Google counts from when the call arrives there, which is later than now.
 	if t.expires.After(p.env.Clock.Now().Add(life+tolerance)) || t.token.Empty() {
-		return t, refused(op, "differs", "the token that Google made is not what was asked for; it is being ended")
+		return t, contract.Refused(op, "differs", "the token that Google made is not what was asked for; it is being ended")
 	}
 	return t, nil
 }
@@ -231,7 +232,7 @@ func (p *Provider) remove(ctx context.Context, h domain.Handle, n names, now tim
 func (p *Provider) keepFor(h domain.Handle, n names, due time.Time) (contract.Ended, error) {
 	due = due.Add(time.Second - 1).Truncate(time.Second) // handles know whole seconds
 	n.Stage, n.Due = stageDelete, due.Unix()
-	rest, err := with(h, n)
+	rest, err := remote.WithData(h, n)
 	if err != nil {
 		return contract.Ended{}, err
 	}

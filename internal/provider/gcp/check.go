@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // Validate implements contract.Provider. With probe Google itself says whether
@@ -45,9 +46,9 @@ func (p *Provider) guard(ctx context.Context, r role, report *contract.Report) {
 	err := p.refuseSelf(ctx, "check role", r)
 	switch {
 	case err == nil:
-	case isOwnIdentity(err) && r.existing != "":
+	case remote.IsOwnIdentity(err) && r.existing != "":
 		report.Addf("service_account_email", "%s", publicOf(err))
-	case isOwnIdentity(err):
+	case remote.IsOwnIdentity(err):
 		report.Addf("iam_roles", "%s", publicOf(err))
 	default:
 		report.Warnf("whether the role reaches the engine's own identity could not be found out: %s", err.Error())
@@ -74,7 +75,7 @@ func (p *Provider) Check(ctx context.Context, roles []contract.Spec) (contract.C
 	for _, spec := range roles {
 		r, report := p.config.readRole(spec.Fields)
 		if !report.OK() {
-			out.Warnings = append(out.Warnings, "role "+spec.Role+" is not valid: "+badFields(report))
+			out.Warnings = append(out.Warnings, "role "+spec.Role+" is not valid: "+report.Fields())
 			continue
 		}
 		wanted.add(p.needs(r))

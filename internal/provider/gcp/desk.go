@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 const (
@@ -28,7 +29,7 @@ var errLeft = errors.New("the writer left")
 type desk struct {
 	api  policyAPI
 	clk  clock.Clock
-	pace pace
+	pace remote.Pace
 
 	mu    sync.Mutex
 	lines map[resource]*line
@@ -49,7 +50,7 @@ type visit struct {
 	lead chan struct{} // closed when it is this one's turn to write
 }
 
-func newDesk(api policyAPI, clk clock.Clock, p pace) *desk {
+func newDesk(api policyAPI, clk clock.Clock, p remote.Pace) *desk {
 	return &desk{api: api, clk: clk, pace: p, lines: map[resource]*line{}}
 }
 

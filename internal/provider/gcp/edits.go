@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 )
 
 // titlePrefix and a credential's id are the title of the condition of every
@@ -58,11 +59,11 @@ func (g grant) apply(p *policy) (bool, error) {
 			continue
 		}
 		if !g.own && p.givenByOthers(role, g.principal) {
-			return false, refused(op, "outside_pim", "your own principal already has this access outside pim: "+
+			return false, contract.Refused(op, "outside_pim", "your own principal already has this access outside pim: "+
 				"a binding that pim did not make gives it, and ending the grant would not end that")
 		}
 		if n := p.conditioned(role, g.principal); n >= maxConditioned {
-			return false, refused(op, "limit_conditions", "Google allows %d conditional bindings of one role and principal, and there are %d",
+			return false, contract.Refused(op, "limit_conditions", "Google allows %d conditional bindings of one role and principal, and there are %d",
 				maxConditioned, n)
 		}
 		b, err := newBinding(role, g.principal, g.condition)
@@ -83,10 +84,10 @@ func (p *policy) room(more int, principal string) error {
 	const op = "grant role"
 	c := p.counts()
 	if more > 0 && c.principals+more > maxPrincipals {
-		return refused(op, "limit_principals", "Google allows %d principals in one policy, and there are %d", maxPrincipals, c.principals)
+		return contract.Refused(op, "limit_principals", "Google allows %d principals in one policy, and there are %d", maxPrincipals, c.principals)
 	}
 	if more > 0 && strings.HasPrefix(principal, memberGroup+":") && c.groups+more > maxGroups {
-		return refused(op, "limit_groups", "Google allows %d groups and domains in one policy, and there are %d", maxGroups, c.groups)
+		return contract.Refused(op, "limit_groups", "Google allows %d groups and domains in one policy, and there are %d", maxGroups, c.groups)
 	}
 	return nil
 }
@@ -105,7 +106,7 @@ func (g grant) check(p *policy) error {
 			return b.role == role && b.is(g.condition.Title) && b.has(g.principal) && b.condition.Expression == g.condition.Expression
 		})
 		if !found {
-			return refused("grant role", "differs", "what Google granted is not what was asked for; it is being removed")
+			return contract.Refused("grant role", "differs", "what Google granted is not what was asked for; it is being removed")
 		}
 	}
 	return nil
@@ -171,7 +172,7 @@ func (w withdrawal) apply(p *policy) (bool, error) {
 func (w withdrawal) check(p *policy) error {
 	title := titleOf(w.credential)
 	if slices.ContainsFunc(p.bindings, func(b binding) bool { return b.is(title) && b.has(w.principal) }) {
-		return refused("withdraw role", "differs", "Google still has the binding after it was removed")
+		return contract.Refused("withdraw role", "differs", "Google still has the binding after it was removed")
 	}
 	return nil
 }

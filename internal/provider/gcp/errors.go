@@ -1,53 +1,23 @@
 package gcp
 
 import (
-	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"net"
 	"net/http"
 	"regexp"
 	"strings"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
-)
-
-// Codes that are ours because Google did not speak.
-const (
-	codeUnreachable = "unreachable"
-	codeTimeout     = "timeout"
-	codeCertificate = "certificate"
-	codeLocal       = "local_address"
-	codeAnswer      = "bad_answer"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 var (
-	errLocal   = errors.New("the address is this machine or its link")
-	errTooLong = errors.New("the answer is too long")
-
 	codeForm       = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 	permissionForm = regexp.MustCompile(`^[a-z][A-Za-z0-9]*(\.[A-Za-z0-9]+){2,3}$`)
 )
-
-// refused is a refusal of our own.
-func refused(op, code, format string, args ...any) error {
-	return &contract.Error{Op: op, Code: code, Public: fmt.Sprintf(format, args...), Refused: true}
-}
-
-func badHandle(op, what string) error { return refused(op, "bad_handle", "the handle %s", what) }
-
-func badFields(report contract.Report) string {
-	fields := map[string]bool{}
-	for _, p := range report.Problems {
-		fields[p.Field] = true
-	}
-	return strings.Join(contract.SortedKeys(fields), ", ")
-}
 
 // publicOf is the part of an error of ours that people may read.
 func publicOf(err error) string {
@@ -171,7 +141,7 @@ func failure(op string, err error) error {
 	if api, ok := errors.AsType[*apiError](err); ok {
 		return fromAPI(op, api)
 	}
-	return fromNetwork(op, err)
+	return unanswered(op, err)
 }
 
 func fromAPI(op string, a *apiError) error {
@@ -229,43 +199,16 @@ func badRequest(a *apiError) string {
 	return "Google found the call invalid: a role that cannot be granted here, a principal that it does not know, or a limit"
 }
 
-func fromNetwork(op string, err error) error {
-	e := &contract.Error{Op: op, Code: codeUnreachable, Public: "Google could not be reached", Cause: withoutText(err)}
+// unanswered is for calls that Google said nothing to, or nothing that can be
+// read.
+func unanswered(op string, err error) error {
 	var (
-		certificate *tls.CertificateVerificationError
-		record      tls.RecordHeaderError
-		timeout     net.Error
-		syntax      *json.SyntaxError
-		typ         *json.UnmarshalTypeError
+		syntax *json.SyntaxError
+		typ    *json.UnmarshalTypeError
 	)
-	switch {
-	case errors.Is(err, errLocal):
-		e.Code, e.Refused = codeLocal, true
-		e.Public = "the service's name leads to this machine or its link, which only PIM_ALLOW_LOCAL=true permits"
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		e.Code, e.Public = codeTimeout, "Google did not answer in the time there was"
-	case errors.As(err, &certificate), errors.As(err, &record):
-		e.Code, e.Refused, e.Public = codeCertificate, true, "what answers has no certificate that can be trusted"
-	case errors.As(err, &timeout) && timeout.Timeout():
-		e.Code, e.Public = codeTimeout, "Google did not answer in the time there was"
-	case errors.As(err, &syntax), errors.As(err, &typ), errors.Is(err, errTooLong), errors.Is(err, io.ErrUnexpectedEOF):
-		e.Code, e.Public = codeAnswer, "the answer is not one of Google's"
+	e := remote.Unanswered(op, "Google", err)
+	if e.Code == remote.CodeUnreachable && (errors.As(err, &syntax) || errors.As(err, &typ) || errors.Is(err, io.ErrUnexpectedEOF)) {
+		e.Code, e.Public = remote.CodeAnswer, "the answer is not one of Google's"
 	}
 	return e
-}
-
-// withoutText keeps what programs look for in an error and drops its words,
-// which may be somebody else's.
-func withoutText(err error) error {
-	if err == nil {
-		return nil
-	}
-	for _, known := range []error{
-		context.Canceled, context.DeadlineExceeded, errLocal, errTooLong, fs.ErrNotExist, fs.ErrPermission, net.ErrClosed,
-	} {
-		if errors.Is(err, known) {
-			return known
-		}
-	}
-	return fmt.Errorf("error of type %T", err)
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -115,7 +116,7 @@ func (c *client) assertion(k rootKey) (secret.String, error) {
 	sum := sha256.Sum256([]byte(head + "." + body))
 	signature, err := rsa.SignPKCS1v15(rand.Reader, k.private, crypto.SHA256, sum[:])
 	if err != nil {
-		return secret.String{}, refused("log in", "bad_credentials", "the key of the credentials cannot sign")
+		return secret.String{}, contract.Refused("log in", "bad_credentials", "the key of the credentials cannot sign")
 	}
 	return secret.New(head + "." + body + "." + base64.RawURLEncoding.EncodeToString(signature)), nil
 }
@@ -141,25 +142,25 @@ func (c *client) federate(ctx context.Context, r root) (grantedToken, error) {
 // subjectToken reads the token that another identity provider gave us.
 func subjectToken(r root) (secret.String, error) {
 	const op, code = "read subject token", "subject_token"
-	file, ok := r.file.beside(r.external.Source.File)
+	file, ok := beside(r.file, r.external.Source.File)
 	if !ok {
-		return secret.String{}, refused(op, code, "the subject token's file is not below PIM_FILE_ROOT")
+		return secret.String{}, contract.Refused(op, code, "the subject token's file is not below PIM_FILE_ROOT")
 	}
-	raw, err := file.read()
+	raw, err := file.Read()
 	if err != nil || len(raw) > maxSubject {
-		return secret.String{}, refused(op, code, "the subject token could not be read from its file")
+		return secret.String{}, contract.Refused(op, code, "the subject token could not be read from its file")
 	}
 	text := string(raw)
 	if format := r.external.Source.Format; format.Type == "json" {
 		var fields map[string]any
 		if err := json.Unmarshal(raw, &fields); err != nil {
-			return secret.String{}, refused(op, code, "the subject token's file is no JSON")
+			return secret.String{}, contract.Refused(op, code, "the subject token's file is no JSON")
 		}
 		text, _ = fields[format.Field].(string)
 	}
 	text = strings.TrimSpace(text)
 	if text == "" || slices.ContainsFunc([]byte(text), func(c byte) bool { return c <= ' ' || c >= 0x7f }) {
-		return secret.String{}, refused(op, code, "the subject token's file has no token")
+		return secret.String{}, contract.Refused(op, code, "the subject token's file has no token")
 	}
 	return secret.New(text), nil
 }

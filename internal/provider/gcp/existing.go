@@ -42,7 +42,7 @@ func (p *Provider) issueExistingKey(ctx context.Context, j *job) (contract.Issue
 		return contract.Issued{}, failure("read service account", err)
 	}
 	if found.Email != j.names.Account || found.UniqueID == "" || found.Disabled {
-		return contract.Issued{}, refused("read service account", "differs", "the role's service account is disabled or another one")
+		return contract.Issued{}, contract.Refused("read service account", "differs", "the role's service account is disabled or another one")
 	}
 	if err := j.note(func(n *names) { n.Known = found.UniqueID }); err != nil {
 		return contract.Issued{}, err

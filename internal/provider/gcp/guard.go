@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // maxAncestors bounds the walk up from a project: Google allows ten folders
@@ -75,7 +76,7 @@ func (p *Provider) refuseSelf(ctx context.Context, op string, r role) error {
 		return failure("read our own identity", err)
 	}
 	if slices.Contains(selves, r.existing) && r.existing != "" {
-		return refused(op, "own_identity", "the role runs as the engine's own identity")
+		return contract.Refused(op, remote.CodeOwnIdentity, "the role runs as the engine's own identity")
 	}
 	if len(r.resources) == 0 || len(selves) == 0 {
 		return nil
@@ -100,7 +101,7 @@ func (p *Provider) refuseReach(ctx context.Context, op string, r role, homes []s
 			dangerous = slices.ContainsFunc(list, func(s string) bool { return slices.Contains(impersonation(), s) })
 		}
 		if dangerous {
-			return refused(op, "own_identity",
+			return contract.Refused(op, remote.CodeOwnIdentity,
 				"a role of iam_roles would let its holder act as the engine's own identity, which lives in a project that it is granted on")
 		}
 	}

@@ -1,9 +1,7 @@
 package gcp
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +9,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // version of the handle's data.
@@ -49,25 +48,28 @@ func (n names) end() time.Time { return time.Unix(n.End, 0).UTC() }
 // several credentials of one person stand beside each other.
 func (p *Provider) Plan(_ context.Context, in contract.Input) (domain.Handle, error) {
 	if p.target.Place == "" {
-		return domain.Handle{}, refused("plan", "no_place", "the target has no pinned place yet")
+		return domain.Handle{}, contract.Refused("plan", "no_place", "the target has no pinned place yet")
 	}
 	_, n, err := p.planned(in)
 	if err != nil {
 		return domain.Handle{}, err
 	}
-	return with(domain.Handle{
-		Provider: Type, V: version, Target: p.target.Name, Place: p.target.Place, Credential: in.Credential,
-	}, n)
+	return remote.WithData(p.blank(in.Credential), n)
+}
+
+// blank is a handle of this target that names nothing yet.
+func (p *Provider) blank(id domain.CredentialID) domain.Handle {
+	return domain.Handle{Provider: Type, V: version, Target: p.target.Name, Place: p.target.Place, Credential: id}
 }
 
 // planned reads the role that an issue is for and names what it will make.
 func (p *Provider) planned(in contract.Input) (role, names, error) {
 	r, report := p.config.readRole(in.Fields)
 	if !report.OK() {
-		return r, names{}, badRole("plan", report)
+		return r, names{}, contract.BadRole("plan", report)
 	}
 	if !domain.ValidID(string(in.Credential)) {
-		return r, names{}, badHandle("plan", "names no credential")
+		return r, names{}, contract.BadHandle("plan", "names no credential")
 	}
 	n := names{Kind: r.kind, End: in.NotAfter.Unix(), Account: r.existing}
 	switch {
@@ -94,32 +96,10 @@ func (p *Provider) ownAccount(id domain.CredentialID) string {
 	return accountPrefix + string(id) + "@" + project + ".iam.gserviceaccount.com"
 }
 
-func with(h domain.Handle, n names) (domain.Handle, error) {
-	raw, err := json.Marshal(n)
-	if err != nil {
-		return domain.Handle{}, fmt.Errorf("encode handle data: %w", err)
-	}
-	h.Data = raw
-	return h, nil
-}
-
 // read checks that a handle is one of ours and decodes its data.
 func (p *Provider) read(op string, h domain.Handle) (names, error) {
-	var n names
-	switch {
-	case h.Provider != Type || h.Target != p.target.Name:
-		return n, badHandle(op, "is of another target")
-	case h.V != version:
-		return n, badHandle(op, "was written by a newer version of the plugin")
-	case !domain.ValidID(string(h.Credential)):
-		return n, badHandle(op, "names no credential")
-	}
-	dec := json.NewDecoder(bytes.NewReader(h.Data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&n); err != nil || !n.sane(h.Credential) {
-		return n, badHandle(op, "is not readable")
-	}
-	return n, nil
+	own := p.blank("")
+	return remote.ReadData(op, own, h, func(n names) bool { return n.sane(h.Credential) })
 }
 
 // sane holds a handle to the forms that its parts have, since they become
@@ -159,47 +139,27 @@ type job struct {
 // job puts input and handle together, which must say the same.
 func (p *Provider) job(in contract.Input, h domain.Handle, have names, save func(domain.Handle) error) (*job, error) {
 	if in.Credential != h.Credential {
-		return nil, badHandle("issue", "is of another credential")
+		return nil, contract.BadHandle("issue", "is of another credential")
 	}
 	r, want, err := p.planned(in)
 	if err != nil {
 		return nil, err
 	}
 	if have.Stage != "" {
-		return nil, badHandle("issue", "was ended already")
+		return nil, contract.BadHandle("issue", "was ended already")
 	}
 	bare := have
 	bare.Known, bare.Given, bare.Key = "", false, ""
-	if !sameNames(bare, want) {
-		return nil, badHandle("issue", "was planned for other fields")
+	if !remote.SameData(bare, want) {
+		return nil, contract.BadHandle("issue", "was planned for other fields")
 	}
 	return &job{in: in, role: r, names: have, handle: h, save: save}, nil
 }
 
-func sameNames(a, b names) bool {
-	same := slices.Equal(a.Resources, b.Resources)
-	a.Resources, b.Resources = nil, nil
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
-	return same && errX == nil && errY == nil && bytes.Equal(x, y)
-}
-
 // note checkpoints what was learnt, if it is anything new.
-func (j *job) note(change func(*names)) error {
-	n := j.names
-	change(&n)
-	if sameNames(n, j.names) {
-		return nil
-	}
-	h, err := with(j.handle, n)
-	if err != nil {
-		return err
-	}
-	if err := j.save(h); err != nil {
-		return err
-	}
-	j.names, j.handle = n, h
-	return nil
+func (j *job) note(change func(*names)) (err error) {
+	j.handle, j.names, err = remote.Note(j.handle, j.names, change, j.save)
+	return err
 }
 
 // describe is how things at Google name what they are for; List reads it.

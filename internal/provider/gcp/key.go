@@ -15,7 +15,6 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
@@ -38,49 +37,10 @@ var keyIDForm = regexp.MustCompile(`^[0-9a-f]{8,64}$`)
 // the key is found again.
 func keyName(id domain.CredentialID) string { return "pim-" + string(id) }
 
-// freshKeys are private keys of credentials that Google does not take yet, kept
-// so that asking again does not upload another one. They live in memory alone;
-// a new process starts over with a new key.
-type freshKeys struct {
-	generate func() (*rsa.PrivateKey, error)
-
-	mu   sync.Mutex
-	keys map[domain.CredentialID]rootKey
-}
-
-func newFreshKeys(generate func() (*rsa.PrivateKey, error)) *freshKeys {
-	return &freshKeys{generate: generate, keys: map[domain.CredentialID]rootKey{}}
-}
-
-func (f *freshKeys) get(id domain.CredentialID) (rootKey, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	k, ok := f.keys[id]
-	return k, ok
-}
-
-func (f *freshKeys) put(id domain.CredentialID, k rootKey) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.keys[id] = k
-}
-
-func (f *freshKeys) drop(id domain.CredentialID) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.keys, id)
-}
-
-func (f *freshKeys) clear() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	clear(f.keys)
-}
-
 // giveKey makes a key that Google itself refuses after the end of the
 // credential, waits until Google takes it, and gives it out.
 func (p *Provider) giveKey(ctx context.Context, j *job) (contract.Issued, error) {
-	k, ok := p.fresh.get(j.in.Credential)
+	k, ok := p.fresh.Get(j.in.Credential)
 	if !ok || k.file.PrivateKeyID != j.names.Key {
 		var err error
 		k, err = p.makeKey(ctx, j)
@@ -108,7 +68,7 @@ func (p *Provider) giveKey(ctx context.Context, j *job) (contract.Issued, error)
 	if err != nil {
 		return contract.Issued{}, fmt.Errorf("encode key: %w", err)
 	}
-	p.fresh.drop(j.in.Credential)
+	p.fresh.Drop(j.in.Credential)
 	return contract.Issued{
 		Handle: j.handle, NotAfter: j.names.end(),
 		Data: secret.NewMap(map[string]any{
@@ -132,7 +92,7 @@ func (p *Provider) makeKey(ctx context.Context, j *job) (rootKey, error) {
 		return rootKey{}, failure("read key", err)
 	}
 	if n := len(list) - len(mine); n >= maxKeys {
-		return rootKey{}, refused("upload key", "limit_keys", "Google allows %d keys of one service account, and there are %d", maxKeys, n)
+		return rootKey{}, contract.Refused("upload key", "limit_keys", "Google allows %d keys of one service account, and there are %d", maxKeys, n)
 	}
 	for _, id := range mine { // of an earlier try, whose private part is lost
 		if err := p.api.deleteKey(ctx, j.names.Account, id); err != nil && !isAbsent(err) {
@@ -145,7 +105,7 @@ func (p *Provider) makeKey(ctx context.Context, j *job) (rootKey, error) {
 		return rootKey{}, err
 	}
 	k.file.ClientID = j.names.Known
-	p.fresh.put(j.in.Credential, k)
+	p.fresh.Put(j.in.Credential, k)
 	return k, j.note(func(n *names) { n.Key = k.file.PrivateKeyID })
 }
 
@@ -153,7 +113,7 @@ func (p *Provider) makeKey(ctx context.Context, j *job) (rootKey, error) {
 // certificate whose end is the key's end.
 func (p *Provider) upload(ctx context.Context, email, name string, begin, end time.Time) (rootKey, error) {
 	const op = "upload key"
-	private, err := p.fresh.generate()
+	private, err := p.generate()
 	if err != nil {
 		return rootKey{}, fmt.Errorf("%s: %w", op, err)
 	}
@@ -166,7 +126,7 @@ func (p *Provider) upload(ctx context.Context, email, name string, begin, end ti
 		return rootKey{}, failure(op, err)
 	}
 	if !keyIDForm.MatchString(made.id()) || (!made.NotAfter.IsZero() && made.NotAfter.After(end.Add(tolerance))) {
-		return rootKey{}, refused(op, "differs", "the key at Google is not what was asked for; it is being removed")
+		return rootKey{}, contract.Refused(op, "differs", "the key at Google is not what was asked for; it is being removed")
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // described is how job.describe writes it.
@@ -55,10 +56,9 @@ func (p *Provider) List(ctx context.Context, yield func(contract.Found) error) e
 		if f.names.Principal == "" {
 			continue // a description of ours on something that is not
 		}
-		h, err := with(domain.Handle{
-			Provider: Type, V: version, Target: p.target.Name, Place: place, Credential: domain.CredentialID(id),
-		}, f.names)
-		if err != nil {
+		h := p.blank(domain.CredentialID(id))
+		h.Place = place
+		if h, err = remote.WithData(h, f.names); err != nil {
 			return err
 		}
 		err = yield(contract.Found{

@@ -1,7 +1,6 @@
 package gcp
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,11 +49,6 @@ func texts(m map[resource][]string) map[string][]string {
 }
 
 func noToken() secret.String { return secret.String{} }
-
-func isOwnIdentity(err error) bool {
-	var own *contract.Error
-	return errors.As(err, &own) && own.Code == "own_identity"
-}
 
 func (p *Provider) home() resource {
 	return resource(string(svcProjects) + ".googleapis.com/" + projectsPrefix + p.config.project)

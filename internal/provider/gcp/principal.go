@@ -7,6 +7,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // What a principal is at Google.
@@ -20,26 +21,14 @@ var emailForm = regexp.MustCompile(`^[a-z0-9.!#$%&'*+/=?^_{|}~-]{1,64}@([a-z0-9]
 
 // principalRule says where the requester's own principal comes from.
 type principalRule struct {
-	accessor string // one of accessor and key is set
-	key      string
-	member   string // user or group
+	source remote.PrincipalSource
+	member string // user or group
 }
 
 func readPrincipalRule(v contract.Values, report *contract.Report) principalRule {
-	p := principalRule{member: v.String("member_type")}
+	p := principalRule{source: remote.ReadPrincipalSource(v, report), member: v.String("member_type")}
 	if p.member == "" {
 		p.member = memberUser
-	}
-	source, value, _ := strings.Cut(v.String("principal_source"), ":")
-	switch {
-	case value == "" || len(value) > 256 || strings.ContainsFunc(value, func(c rune) bool { return c <= ' ' || c >= 0x7f }):
-		report.Addf("principal_source", "must be alias:<mount accessor> or metadata:<key>")
-	case source == "alias":
-		p.accessor = value
-	case source == "metadata":
-		p.key = value
-	default:
-		report.Addf("principal_source", "must be alias:<mount accessor> or metadata:<key>")
 	}
 	if p.member == memberGroup {
 		report.Warnf("member_type is group: approving one person's request raises everybody in that group")
@@ -50,30 +39,18 @@ func readPrincipalRule(v contract.Values, report *contract.Report) principalRule
 // ResolvePrincipal implements contract.PrincipalResolver. E-mail addresses are
 // lower-cased, as Google does.
 func (p *Provider) ResolvePrincipal(_ context.Context, who domain.Entity, fields contract.Values) (string, error) {
-	const op = "resolve principal"
 	r, report := p.config.readRole(fields)
 	if r.kind != kindBinding {
 		return "", nil
 	}
-	if r.principal.accessor == "" && r.principal.key == "" {
-		return "", badRole(op, report)
+	if r.principal.source.Missing() {
+		return "", contract.BadRole("resolve principal", report)
 	}
-	var names []string
-	if v := who.Metadata[r.principal.key]; r.principal.key != "" && v != "" {
-		names = append(names, v)
+	name, err := r.principal.source.Principal(who, "address at Google", "addresses at Google")
+	if err != nil {
+		return "", err
 	}
-	for _, alias := range who.Aliases {
-		if r.principal.accessor != "" && alias.MountAccessor == r.principal.accessor {
-			names = append(names, alias.Name)
-		}
-	}
-	switch len(names) {
-	case 0:
-		return "", refused(op, "no_principal", "your identity has no address at Google: log in the way the role's principal_source names")
-	case 1:
-		return checkPrincipal(r.principal.member + ":" + strings.ToLower(names[0]))
-	}
-	return "", refused(op, "no_principal", "your identity has several addresses at Google, and nothing says which one is meant")
+	return checkPrincipal(r.principal.member + ":" + strings.ToLower(name))
 }
 
 // checkPrincipal holds a principal to the form user:EMAIL or group:EMAIL.
@@ -82,11 +59,7 @@ func checkPrincipal(text string) (string, error) {
 	member, email, _ := strings.Cut(text, ":")
 	if (member != memberUser && member != memberGroup) || !emailForm.MatchString(email) || len(email) > 254 ||
 		strings.HasSuffix(email, "gserviceaccount.com") {
-		return "", refused("resolve principal", "bad_principal", "your address at Google is not one that can be bound")
+		return "", contract.Refused("resolve principal", "bad_principal", "your address at Google is not one that can be bound")
 	}
 	return text, nil
-}
-
-func badRole(op string, report contract.Report) error {
-	return refused(op, "bad_role", "the role's fields are not valid: %s", badFields(report))
 }

@@ -2,10 +2,12 @@ package gcp
 
 import (
 	"context"
+	"crypto/rsa"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // Provider is one open target. It holds a connection pool, its own login, and
@@ -14,10 +16,12 @@ type Provider struct {
 	env    contract.Env
 	target contract.Target
 	config targetConfig
-	pace   pace
+	pace   remote.Pace
 	api    *client
 	desk   *desk
-	fresh  *freshKeys
+	// fresh are private keys that Google does not take yet.
+	fresh    *remote.Unready[rootKey]
+	generate func() (*rsa.PrivateKey, error)
 }
 
 var (
@@ -33,21 +37,21 @@ var (
 func open(w surroundings, env contract.Env, t contract.Target) (*Provider, error) {
 	config, report := readTarget(w, env, t)
 	if !report.OK() {
-		return nil, refused("connect", "bad_target", "the target's fields are not valid: %s", badFields(report))
+		return nil, contract.BadTarget(report)
 	}
 	api := &client{
 		env: env, config: config, pace: w.pace, tokens: &tokenSource{},
-		http: newHTTP(w.transport(env, false)), metadata: newHTTP(w.transport(env, true)),
+		http: remote.NewClient(w.transport(env, false)), metadata: remote.NewClient(w.transport(env, true)),
 	}
 	return &Provider{
 		env: env, target: t, config: config, pace: w.pace, api: api,
-		desk: newDesk(api, env.Clock, w.pace), fresh: newFreshKeys(w.generate),
+		desk: newDesk(api, env.Clock, w.pace), fresh: &remote.Unready[rootKey]{}, generate: w.generate,
 	}, nil
 }
 
 // Close implements contract.Provider.
 func (p *Provider) Close() error {
-	p.fresh.clear()
+	p.fresh.Clear()
 	p.api.tokens.clear()
 	p.api.close()
 	return nil
@@ -62,24 +66,14 @@ func (p *Provider) Place(ctx context.Context) (string, error) {
 		return "", failure(op, err)
 	}
 	if !numberForm.MatchString(found.number()) || found.ID != p.config.project {
-		return "", refused(op, "no_place", "what answers is not the project that the target names")
+		return "", contract.Refused(op, "no_place", "what answers is not the project that the target names")
 	}
 	return found.number(), nil
 }
 
 // prove asks Google which project it is and refuses any other than wanted.
 func (p *Provider) prove(ctx context.Context, op, wanted string) error {
-	if p.target.Place != wanted {
-		return contract.PlaceError(op)
-	}
-	place, err := p.Place(ctx)
-	if err != nil {
-		return err
-	}
-	if place != wanted {
-		return contract.PlaceError(op)
-	}
-	return nil
+	return remote.Prove(ctx, op, p, p.target.Place, wanted)
 }
 
 // Issue implements contract.Provider.
@@ -90,7 +84,7 @@ func (p *Provider) Issue(
 	if err != nil {
 		return contract.Issued{}, err
 	}
-	ctx = marked(ctx, in.Credential, in.Request)
+	ctx = remote.Marked(ctx, in.Credential, in.Request)
 	if err := p.prove(ctx, "issue", h.Place); err != nil {
 		return contract.Issued{}, err
 	}
@@ -118,11 +112,11 @@ func (p *Provider) Revoke(ctx context.Context, h domain.Handle) (contract.Ended,
 	if err != nil {
 		return contract.Ended{}, err
 	}
-	ctx = marked(ctx, h.Credential, "")
+	ctx = remote.Marked(ctx, h.Credential, "")
 	if err := p.prove(ctx, "revoke", h.Place); err != nil {
 		return contract.Ended{}, err
 	}
-	p.fresh.drop(h.Credential)
+	p.fresh.Drop(h.Credential)
 	switch {
 	case n.Kind == kindBinding:
 		return p.revokeBinding(ctx, h, n)
@@ -139,34 +133,21 @@ const (
 	// in another.
 	visible = 2 * time.Minute
 	// reserve is for clocks and for what was on its way.
-	reserve   = 10 * time.Second
-	firstLook = 2 * time.Second
+	reserve = 10 * time.Second
 )
 
 // late is until when a call of a credential's issue can still take effect,
 // although nobody waits for it any more. What is absent before that may be on
 // its way.
 func late(id domain.CredentialID, slow bool) time.Time {
-	d := issueTimeout + callTimeout + reserve
+	d := issueTimeout + remote.CallTimeout + reserve
 	if slow {
-		d = slowTimeout + callTimeout + reserve + visible
+		d = slowTimeout + remote.CallTimeout + reserve + visible
 	}
 	return domain.TimeOf(string(id)).Add(d)
 }
 
-// lookAgain is the outcome "nothing is there": final once nothing can be on its
-// way any more, else it is looked for again: soon at first, for the last time
-// then.
+// lookAgain is the outcome "nothing is there".
 func (p *Provider) lookAgain(h domain.Handle, slow bool) contract.Ended {
-	now, last := p.env.Clock.Now(), late(h.Credential, slow)
-	if !now.Before(last) {
-		return contract.Gone()
-	}
-	begun := domain.TimeOf(string(h.Credential))
-	age := now.Sub(begun)
-	again := begun.Add(max(2*age, age+firstLook))
-	if again.After(last) {
-		again = last
-	}
-	return contract.Ended{AccessGone: true, Rest: h, Again: again}
+	return remote.LookAgain(h, p.env.Clock.Now(), late(h.Credential, slow))
 }

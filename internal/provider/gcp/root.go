@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -51,11 +53,11 @@ func readKeyFile(raw []byte, endpoint *url.URL) (rootKey, error) {
 	const op = "read credentials"
 	var k rootKey
 	if err := json.Unmarshal(raw, &k.file); err != nil || k.file.Type != kindAccount {
-		return k, refused(op, "bad_credentials", "must be the JSON of a service account key")
+		return k, contract.Refused(op, "bad_credentials", "must be the JSON of a service account key")
 	}
 	block, _ := pem.Decode([]byte(k.file.PrivateKey))
 	if block == nil || !accountForm.MatchString(k.file.ClientEmail) || !keyIDForm.MatchString(k.file.PrivateKeyID) {
-		return k, refused(op, "bad_credentials", "lacks a private key, its id or an address")
+		return k, contract.Refused(op, "bad_credentials", "lacks a private key, its id or an address")
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
@@ -63,10 +65,10 @@ func readKeyFile(raw []byte, endpoint *url.URL) (rootKey, error) {
 	}
 	private, ok := parsed.(*rsa.PrivateKey)
 	if err != nil || !ok {
-		return k, refused(op, "bad_credentials", "has no readable RSA key")
+		return k, contract.Refused(op, "bad_credentials", "has no readable RSA key")
 	}
 	if own := strings.TrimRight(endpoint.String(), "/") + "/token"; k.file.TokenURI != googleTokenURI && k.file.TokenURI != own {
-		return k, refused(op, "bad_credentials", "has a token_uri that is neither Google's nor the target's endpoint oauth2")
+		return k, contract.Refused(op, "bad_credentials", "has a token_uri that is neither Google's nor the target's endpoint oauth2")
 	}
 	k.private = private
 	return k, nil
@@ -107,7 +109,7 @@ type externalFile struct {
 type root struct {
 	key      *rootKey
 	external *externalFile
-	file     credentialsFile
+	file     remote.File
 	ambient  bool
 }
 
@@ -121,9 +123,9 @@ func (c targetConfig) root() (root, error) {
 	case c.ambient:
 		return root{ambient: true}, nil
 	}
-	raw, err := c.file.read()
+	raw, err := c.file.Read()
 	if err != nil {
-		return root{}, refused(op, "credentials_file", "the engine's credential could not be read from its file")
+		return root{}, contract.Refused(op, "credentials_file", "the engine's credential could not be read from its file")
 	}
 	var head struct {
 		Type string `json:"type"`
@@ -142,18 +144,18 @@ func (c targetConfig) readExternal(raw []byte) (*externalFile, error) {
 	const op, code = "read credentials", "credentials_file"
 	var e externalFile
 	if err := json.Unmarshal(raw, &e); err != nil {
-		return nil, refused(op, code, "the federation configuration is not readable")
+		return nil, contract.Refused(op, code, "the federation configuration is not readable")
 	}
 	own := strings.TrimRight(c.endpoints[svcSTS].String(), "/") + "/v1/token"
 	switch {
 	case e.Source.URL != "" || e.Source.Executable != nil || e.Source.AWS != "" || e.Source.File == "":
-		return nil, refused(op, code, "the federation configuration must take its subject token from a file")
+		return nil, contract.Refused(op, code, "the federation configuration must take its subject token from a file")
 	case e.TokenURL != "https://sts.googleapis.com/v1/token" && e.TokenURL != own:
-		return nil, refused(op, code, "the federation configuration has a token_url that is neither Google's nor the target's endpoint sts")
+		return nil, contract.Refused(op, code, "the federation configuration has a token_url that is neither Google's nor the target's endpoint sts")
 	case e.Audience == "" || e.TokenType == "":
-		return nil, refused(op, code, "the federation configuration lacks audience or subject_token_type")
+		return nil, contract.Refused(op, code, "the federation configuration lacks audience or subject_token_type")
 	case e.Account != "" && e.account() == "":
-		return nil, refused(op, code, "the federation configuration impersonates something that is no service account")
+		return nil, contract.Refused(op, code, "the federation configuration impersonates something that is no service account")
 	}
 	return &e, nil
 }
@@ -185,7 +187,7 @@ func (s *tokenSource) get(ctx context.Context, c *client, anew bool) (secret.Str
 		return have.token, nil
 	}
 	// The login is the engine's own, whatever it was needed for first.
-	fresh, err := c.login(context.WithValue(ctx, agentKey{}, agent))
+	fresh, err := c.login(remote.Unmarked(ctx))
 	if err != nil {
 		return secret.String{}, failure("log in", err)
 	}
@@ -236,7 +238,7 @@ func (s *tokenSource) machine(ctx context.Context, c *client) (string, error) {
 	}
 	email := strings.TrimSpace(string(raw))
 	if !accountForm.MatchString(email) && !strings.HasSuffix(email, workloadPool) {
-		return "", refused("read our own identity", "no_identity", "this machine has no service account")
+		return "", contract.Refused("read our own identity", "no_identity", "this machine has no service account")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -24,7 +25,7 @@ func rootEnd() time.Time { return time.Date(9999, time.December, 31, 23, 59, 59,
 // rootKey is the key in the credentials field.
 func (p *Provider) rootKey(op string) (rootKey, error) {
 	if p.config.credentials.Empty() {
-		return rootKey{}, refused(op, "not_a_key", "only a key in the field credentials can be rotated; whoever writes the file renews it")
+		return rootKey{}, contract.Refused(op, "not_a_key", "only a key in the field credentials can be rotated; whoever writes the file renews it")
 	}
 	return readKeyFile([]byte(p.config.credentials.Reveal()), p.config.endpoints[svcOAuth])
 }
@@ -48,7 +49,7 @@ func (p *Provider) StageRoot(ctx context.Context, id string) (map[string]secret.
 		return nil, err
 	}
 	if !domain.ValidID(id) {
-		return nil, refused(op, "bad_id", "the rotation has no proper id")
+		return nil, contract.Refused(op, "bad_id", "the rotation has no proper id")
 	}
 	if p.target.Place != "" {
 		if err := p.prove(ctx, op, p.target.Place); err != nil {
@@ -61,7 +62,7 @@ func (p *Provider) StageRoot(ctx context.Context, id string) (map[string]secret.
 		return nil, failure("list keys", err)
 	}
 	if len(list) >= maxKeys {
-		return nil, refused(op, "limit_keys", "Google allows %d keys of one service account, and there are %d", maxKeys, len(list))
+		return nil, contract.Refused(op, "limit_keys", "Google allows %d keys of one service account, and there are %d", maxKeys, len(list))
 	}
 	fresh, err := r.upload(ctx, old.file.ClientEmail, rootPrefix+id, p.env.Clock.Now().Add(-backdated), rootEnd())
 	if err != nil {
@@ -113,10 +114,10 @@ func (p *Provider) CommitRoot(ctx context.Context, id string, old map[string]sec
 	}
 	before, err := readKeyFile([]byte(old["credentials"].Reveal()), p.config.endpoints[svcOAuth])
 	if err != nil {
-		return refused(op, "differs", "the old key cannot be read, so it cannot be ended")
+		return contract.Refused(op, "differs", "the old key cannot be read, so it cannot be ended")
 	}
 	if before.file.ClientEmail != now.file.ClientEmail || before.file.PrivateKeyID == now.file.PrivateKeyID {
-		return refused(op, "differs", "the new key is of another account, or the same one")
+		return contract.Refused(op, "differs", "the new key is of another account, or the same one")
 	}
 	r := p.asRoot()
 	if err := r.untilWorks(ctx, op, now); err != nil {
@@ -127,7 +128,7 @@ func (p *Provider) CommitRoot(ctx context.Context, id string, old map[string]sec
 		return err
 	}
 	if !slices.Contains(staged, now.file.PrivateKeyID) {
-		return refused(op, "differs", "the new key is not the one that was staged")
+		return contract.Refused(op, "differs", "the new key is not the one that was staged")
 	}
 	if err := r.api.deleteKey(ctx, before.file.ClientEmail, before.file.PrivateKeyID); err != nil && !isAbsent(err) {
 		return failure(op, err)
@@ -160,7 +161,7 @@ func (p *Provider) AbandonRoot(ctx context.Context, id string, _ map[string]secr
 	}
 	for _, key := range staged {
 		if key == used.file.PrivateKeyID {
-			return refused(op, "in_use", "the staged key is the one in use")
+			return contract.Refused(op, "in_use", "the staged key is the one in use")
 		}
 		if err := r.api.deleteKey(ctx, used.file.ClientEmail, key); err != nil && !isAbsent(err) {
 			return failure(op, err)

@@ -4,15 +4,14 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -32,13 +31,13 @@ const (
 type surroundings struct {
 	getenv    func(string) string
 	transport func(contract.Env, bool) http.RoundTripper
-	pace      pace
+	pace      remote.Pace
 	generate  func() (*rsa.PrivateKey, error)
 }
 
 func machine() surroundings {
 	return surroundings{
-		getenv: os.Getenv, transport: newTransport, pace: clockPace,
+		getenv: os.Getenv, transport: remote.CloudTransport, pace: remote.ClockPace,
 		generate: func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, keyBits) },
 	}
 }
@@ -69,42 +68,19 @@ func services() []service {
 type targetConfig struct {
 	project     string
 	credentials secret.String
-	file        credentialsFile // where the root credential is, if it is in a file
-	ambient     bool            // the process's own identity, from the metadata server
+	file        remote.File // where the root credential is, if it is in a file
+	ambient     bool        // the process's own identity, from the metadata server
 	chain       []string
 	managed     []resource
 	endpoints   map[service]*url.URL
 }
 
-// credentialsFile is a file that is read anew at every use.
-type credentialsFile struct {
-	root string // directory that it may not leave; "" = the path is trusted
-	path string
-}
-
-func (f credentialsFile) read() ([]byte, error) {
-	if f.root == "" {
-		raw, err := os.ReadFile(f.path)
-		return raw, withoutText(err)
-	}
-	dir, err := os.OpenRoot(f.root)
-	if err != nil {
-		return nil, withoutText(err)
-	}
-	raw, err := dir.ReadFile(f.path)
-	if closeErr := dir.Close(); err == nil {
-		err = closeErr
-	}
-	return raw, withoutText(err)
-}
-
 // beside names another file that a file of this kind may point to.
-func (f credentialsFile) beside(name string) (credentialsFile, bool) {
-	if f.root == "" {
-		return credentialsFile{path: name}, name != ""
+func beside(f remote.File, name string) (remote.File, bool) {
+	if f.Root == "" {
+		return remote.File{Path: name}, name != ""
 	}
-	rel, ok := below(f.root, name)
-	return credentialsFile{root: f.root, path: rel}, ok
+	return remote.FileBelow(f.Root, name)
 }
 
 // readTarget reads a target's fields and reports everything that is wrong with
@@ -147,16 +123,15 @@ func (c *targetConfig) readCredentials(w surroundings, env contract.Env, file st
 			report.Addf("credentials", "%s", publicOf(err))
 		}
 	case file != "":
-		name, ok := below(env.FileRoot, file)
-		if !ok {
+		var ok bool
+		if c.file, ok = remote.FileBelow(env.FileRoot, file); !ok {
 			report.Addf("credentials_file", "must be a file below PIM_FILE_ROOT, which the plugin's registration sets")
 		}
-		c.file = credentialsFile{root: env.FileRoot, path: name}
 	case !slices.Contains(env.AllowAmbient, Type):
 		report.Addf("credentials", "is required, or credentials_file; the process's own identity is taken only if PIM_ALLOW_AMBIENT has gcp")
 	default:
-		c.file.path = w.getenv("GOOGLE_APPLICATION_CREDENTIALS")
-		c.ambient = c.file.path == ""
+		c.file.Path = w.getenv("GOOGLE_APPLICATION_CREDENTIALS")
+		c.ambient = c.file.Path == ""
 	}
 }
 
@@ -176,7 +151,7 @@ func readEndpoints(env contract.Env, given map[string]string, report *contract.R
 			report.Addf("endpoints", "%s must be an address: https://name:port", name)
 			continue
 		}
-		local := isLocalName(u.Hostname())
+		local := remote.IsLocalName(u.Hostname())
 		switch {
 		case local && !env.AllowLocal:
 			report.Addf("endpoints", "%s is this machine or its link, which only PIM_ALLOW_LOCAL=true permits", name)
@@ -187,33 +162,6 @@ func readEndpoints(env contract.Env, given map[string]string, report *contract.R
 		out[service(name)] = u
 	}
 	return out
-}
-
-func isLocalName(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || (err == nil && isLocal(addr))
-}
-
-// isLocal tells whether an address is the machine itself or its link, where
-// metadata services and the host's own API listen.
-func isLocal(a netip.Addr) bool {
-	a = a.Unmap()
-	return a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() || a.IsInterfaceLocalMulticast() || a.IsUnspecified()
-}
-
-// below gives a file's name relative to root, if it is inside.
-func below(root, file string) (string, bool) {
-	if root == "" || file == "" {
-		return "", false
-	}
-	if filepath.IsAbs(file) {
-		rel, err := filepath.Rel(root, file)
-		if err != nil {
-			return "", false
-		}
-		file = rel
-	}
-	return file, filepath.IsLocal(file)
 }
 
 // manages tells whether roles of this target may grant access on a resource.

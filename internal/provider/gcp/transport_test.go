@@ -2,7 +2,6 @@ package gcp
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log"
 	"net/http"
@@ -10,10 +9,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
-	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // socketTarget is the usual target with every service at one address.
@@ -82,28 +80,12 @@ func TestNoRedirectIsFollowed(t *testing.T) {
 	}
 }
 
-func TestANameThatLeadsToThisMachineIsRefused(t *testing.T) {
+func TestAnEndpointOnThisMachineIsRefused(t *testing.T) {
 	t.Parallel()
-	k := newKit(t)
-	called := false
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called = true }))
-	t.Cleanup(server.Close)
-	transport := newTransport(contract.Env{}, false)
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := newHTTP(transport).Do(r)
-	if err == nil {
-		_ = resp.Body.Close()
-	}
-	if !errors.Is(err, errLocal) || called {
-		t.Errorf("the machine was called: %v", err)
-	}
-	wantError(t, failure("read project", err), codeLocal, "PIM_ALLOW_LOCAL")
-	if _, err := k.socket(t, server.URL, false); err == nil {
+	if _, err := newKit(t).socket(t, "http://127.0.0.1:1", false); err == nil {
 		t.Error("an endpoint on this machine was taken")
 	}
+	wantError(t, failure("read project", remote.ErrLocal), remote.CodeLocal, "PIM_ALLOW_LOCAL")
 }
 
 func TestWhatIsNoGoogle(t *testing.T) {
@@ -113,12 +95,12 @@ func TestWhatIsNoGoogle(t *testing.T) {
 		code   string
 		words  string
 	}{
-		"a web page": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }, codeAnswer, "not one of Google's"},
+		"a web page": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }, remote.CodeAnswer, "not one of Google's"},
 		"half an answer": {
 			func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Length", "100")
 				_, _ = w.Write([]byte(`{"name"`))
-			}, codeAnswer, "not one of Google's",
+			}, remote.CodeAnswer, "not one of Google's",
 		},
 		"an answer without a number": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"projectId":"prod-access"}`)) }, "no_place", "not the project"},
 		"another project": {func(w http.ResponseWriter, _ *http.Request) {
@@ -131,7 +113,7 @@ func TestWhatIsNoGoogle(t *testing.T) {
 					return
 				}
 			}
-		}, codeAnswer, "not one of Google's"},
+		}, remote.CodeAnswer, "not one of Google's"},
 		"a web page as a refusal": {func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusBadGateway)
 			_, _ = w.Write([]byte("<html>upstream-words-of-the-cloud"))
@@ -175,11 +157,11 @@ func TestWhatCannotBeReached(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = p.Place(t.Context())
-	wantError(t, err, codeUnreachable, "could not be reached")
+	wantError(t, err, remote.CodeUnreachable, "could not be reached")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = p.Place(ctx)
-	wantError(t, err, codeTimeout, "in the time there was")
+	wantError(t, err, remote.CodeTimeout, "in the time there was")
 	plain := httptest.NewUnstartedServer(http.NotFoundHandler())
 	plain.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains of our refusal
 	plain.StartTLS()
@@ -189,20 +171,5 @@ func TestWhatCannotBeReached(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = p.Place(t.Context())
-	wantError(t, err, codeCertificate, "no certificate that can be trusted")
-}
-
-func TestWaitingEndsWithTheCaller(t *testing.T) {
-	t.Parallel()
-	clk := clock.NewManual(start)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- clockPace(ctx, clk, time.Hour) }()
-	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Errorf("%v", err)
-	}
-	if err := clockPace(t.Context(), clk, 0); err != nil {
-		t.Errorf("a wait of nothing: %v", err)
-	}
+	wantError(t, err, remote.CodeCertificate, "no certificate that can be trusted")
 }

@@ -6,22 +6,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
-	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
 const (
+	maxAnswer  = 16 << 20         // bytes of one answer
 	maxTries   = 3                // of one call that Google asks to repeat
 	retryPause = time.Second      // doubling, where Google says nothing else
 	maxPause   = 10 * time.Second // a longer wish is an error: whoever asked comes again
-	agent      = "vault-plugin-secrets-pim"
 )
 
 // call is one call of a Google API.
@@ -44,7 +45,7 @@ type call struct {
 type client struct {
 	env      contract.Env
 	config   targetConfig
-	pace     pace
+	pace     remote.Pace
 	http     *http.Client
 	metadata *http.Client
 	tokens   *tokenSource
@@ -139,6 +140,18 @@ func (c *client) roundTrip(ctx context.Context, k call, token secret.String) ([]
 	return raw, nil
 }
 
+// readAll reads an answer up to its bound.
+func readAll(resp *http.Response) (raw []byte, err error) {
+	raw, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if closeErr := resp.Body.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil && len(raw) > maxAnswer {
+		err = remote.ErrTooLong
+	}
+	return raw, err
+}
+
 func (c *client) request(ctx context.Context, k call, token secret.String) (*http.Request, error) {
 	body, kind := k.raw, "application/json"
 	switch {
@@ -156,14 +169,14 @@ func (c *client) request(ctx context.Context, k call, token secret.String) (*htt
 	base.RawQuery = k.query.Encode()
 	r, err := http.NewRequestWithContext(ctx, k.method, base.String(), bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("make request of %s: %w", k.op, withoutText(err))
+		return nil, fmt.Errorf("make request of %s: %w", k.op, remote.WithoutText(err))
 	}
 	maps.Copy(r.Header, k.header)
 	if body != nil {
 		r.Header.Set("Content-Type", kind)
 	}
 	r.Header.Set("Accept", "application/json")
-	r.Header.Set("User-Agent", userAgent(ctx))
+	r.Header.Set("User-Agent", remote.UserAgent(ctx))
 	if !token.Empty() {
 		r.Header.Set("Authorization", "Bearer "+token.Reveal())
 	}
@@ -174,24 +187,4 @@ func (c *client) request(ctx context.Context, k call, token secret.String) (*htt
 func (c *client) close() {
 	c.http.CloseIdleConnections()
 	c.metadata.CloseIdleConnections()
-}
-
-// agentKey is the context key of what a call is for.
-type agentKey struct{}
-
-// marked has every call below ctx say, as its user agent, which credential and
-// request it is for: Google's audit logs have it on each line.
-func marked(ctx context.Context, credential domain.CredentialID, request domain.RequestID) context.Context {
-	text := agent + " credential/" + string(credential)
-	if request != "" {
-		text += " request/" + string(request)
-	}
-	return context.WithValue(ctx, agentKey{}, text)
-}
-
-func userAgent(ctx context.Context) string {
-	if text, ok := ctx.Value(agentKey{}).(string); ok {
-		return text
-	}
-	return agent
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // expirySoon is when a root token's end becomes a warning.
@@ -136,7 +137,7 @@ func (p *Provider) dryRun(ctx context.Context, name string, r role) []dryRunResu
 		return nil
 	})
 	if fail != nil {
-		out = append(out, dryRunResult{what: "dry run", err: &contract.Error{Op: "check", Code: codeUnreachable, Public: "was not finished"}})
+		out = append(out, dryRunResult{what: "dry run", err: &contract.Error{Op: "check", Code: remote.CodeUnreachable, Public: "was not finished"}})
 	}
 	slices.SortFunc(out, func(a, b dryRunResult) int { return compare(a.what, b.what) })
 	return out
@@ -188,7 +189,7 @@ func (p *Provider) Check(ctx context.Context, roles []contract.Spec) (contract.C
 	for _, spec := range roles {
 		r, report := readRole(spec.Fields, spec.Params)
 		if !report.OK() {
-			out.Warnings = append(out.Warnings, "role "+spec.Role+" is not valid: "+badFields(report))
+			out.Warnings = append(out.Warnings, "role "+spec.Role+" is not valid: "+report.Fields())
 			continue
 		}
 		for _, n := range r.needs() {
@@ -274,11 +275,11 @@ func (p *Provider) checkRoot(out *contract.CheckReport, wanted map[need]bool) {
 		out.Unknown = append(out.Unknown, "when the engine's own token ends")
 		return
 	}
-	if left := time.Unix(c.Expiry, 0).Sub(p.env.Clock.Now()); c.Expiry != 0 && left < expirySoon && p.config.token.path == "" {
+	if left := time.Unix(c.Expiry, 0).Sub(p.env.Clock.Now()); c.Expiry != 0 && left < expirySoon && p.config.token.Path == "" {
 		out.Warnings = append(out.Warnings, fmt.Sprintf("the engine's own token ends at %s: rotate-root, or write a new one",
 			time.Unix(c.Expiry, 0).UTC().Format(time.RFC3339)))
 	}
-	if p.config.token.path != "" {
+	if p.config.token.Path != "" {
 		return // whoever writes the file renews it
 	}
 	if _, err := c.boundSecret(); err != nil {

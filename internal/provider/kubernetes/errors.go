@@ -1,12 +1,9 @@
 package kubernetes
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
 	"regexp"
 	"strings"
 
@@ -14,51 +11,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
-)
-
-// Codes that are ours because no API server spoke.
-const (
-	codeUnreachable = "unreachable"
-	codeTimeout     = "timeout"
-	codeCertificate = "certificate"
-	codeLocal       = "local_address"
-	codeBadHandle   = "bad_handle"
-	codeBadRole     = "bad_role"
-	codeBadTarget   = "bad_target"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // publicEscalation says that the API server's escalation check refused.
 const publicEscalation = "these rules exceed what the engine's own identity may grant: it must hold them itself, " +
 	"or have the verbs escalate and bind"
 
-var (
-	errLocal = errors.New("the address is this machine or its link")
-	reason   = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
-)
-
-// refused is a refusal of our own.
-func refused(op, code, public string) error {
-	return &contract.Error{Op: op, Code: code, Public: public, Refused: true}
-}
-
-func badHandle(op, what string) error { return refused(op, codeBadHandle, "the handle "+what) }
-
-// badRole is for roles that were valid once: a newer version is stricter.
-func badRole(op string, report contract.Report) error {
-	return refused(op, codeBadRole, "the role's fields are not valid: "+badFields(report))
-}
-
-func badTarget(report contract.Report) error {
-	return refused("connect", codeBadTarget, "the target's fields are not valid: "+badFields(report))
-}
-
-func badFields(report contract.Report) string {
-	fields := map[string]bool{}
-	for _, p := range report.Problems {
-		fields[p.Field] = true
-	}
-	return strings.Join(contract.SortedKeys(fields), ", ")
-}
+var reason = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
 // failure puts an error of the API server, or of the way to it, into our own
 // words. Nothing of the text that came back is kept: it holds names and
@@ -74,48 +34,21 @@ func failure(op string, err error) error {
 	if errors.As(err, &status) {
 		return fromStatus(op, status.Status())
 	}
-	return fromNetwork(op, err)
+	return unanswered(op, err)
 }
 
-func fromNetwork(op string, err error) error {
-	e := &contract.Error{Op: op, Code: codeUnreachable, Public: "the API server could not be reached", Cause: withoutText(err)}
-	var (
-		certificate *tls.CertificateVerificationError
-		record      tls.RecordHeaderError
-		timeout     net.Error
-	)
+func unanswered(op string, err error) error {
+	e := remote.Unanswered(op, "the API server", err)
+	_, plain := errors.AsType[tls.RecordHeaderError](err)
 	switch {
-	case errors.Is(err, errLocal):
-		e.Code, e.Refused = codeLocal, true
+	case e.Code == remote.CodeLocal:
 		e.Public = "the API server's name leads to this machine or its link, which only PIM_ALLOW_LOCAL=true permits"
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		e.Code, e.Public = codeTimeout, "the API server did not answer in the time there was"
-	case errors.As(err, &certificate):
-		e.Code, e.Refused = codeCertificate, true
-		e.Public = "the API server's certificate is not one that ca_cert vouches for"
-	case errors.As(err, &record):
-		e.Code, e.Refused = codeCertificate, true
+	case e.Code == remote.CodeCertificate && plain:
 		e.Public = "what listens at host does not speak TLS"
-	case errors.As(err, &timeout) && timeout.Timeout():
-		e.Code, e.Public = codeTimeout, "the API server did not answer in the time there was"
+	case e.Code == remote.CodeCertificate:
+		e.Public = "the API server's certificate is not one that ca_cert vouches for"
 	}
 	return e
-}
-
-// withoutText keeps what programs look for in an error and drops its words,
-// which may be somebody else's.
-func withoutText(err error) error {
-	for _, known := range []error{
-		context.Canceled, context.DeadlineExceeded, errLocal, fs.ErrNotExist, fs.ErrPermission, net.ErrClosed,
-	} {
-		if errors.Is(err, known) {
-			return known
-		}
-	}
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("error of type %T", err)
 }
 
 func fromStatus(op string, s metav1.Status) error {

@@ -1,16 +1,14 @@
 package kubernetes
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // version of the handle's data.
@@ -96,7 +94,7 @@ func (n names) places(cluster, namespaced kind) []key {
 // the cluster, and access lasts until the last of them is deleted.
 func (p *Provider) Plan(_ context.Context, in contract.Input) (domain.Handle, error) {
 	if p.target.Place == "" {
-		return domain.Handle{}, refused("plan", "no_place", "the target has no pinned place yet")
+		return domain.Handle{}, contract.Refused("plan", "no_place", "the target has no pinned place yet")
 	}
 	r, err := readInput(in)
 	if err != nil {
@@ -106,27 +104,22 @@ func (p *Provider) Plan(_ context.Context, in contract.Input) (domain.Handle, er
 	if err != nil {
 		return domain.Handle{}, err
 	}
-	return p.handle(in.Credential, n)
+	return remote.WithData(p.blank(in.Credential), n)
 }
 
-func (p *Provider) handle(id domain.CredentialID, n names) (domain.Handle, error) {
-	raw, err := json.Marshal(n) //nolint:gosec // Secret is the namespace of an object of that kind
-	if err != nil {
-		return domain.Handle{}, fmt.Errorf("encode handle data: %w", err)
-	}
-	return domain.Handle{
-		Provider: Type, V: version, Target: p.target.Name, Place: p.target.Place, Credential: id, Data: raw,
-	}, nil
+// blank is a handle of this target that names nothing yet.
+func (p *Provider) blank(id domain.CredentialID) domain.Handle {
+	return domain.Handle{Provider: Type, V: version, Target: p.target.Name, Place: p.target.Place, Credential: id}
 }
 
 // readInput reads the role that an issue is for.
 func readInput(in contract.Input) (role, error) {
 	r, report := readRole(in.Fields, contract.SortedKeys(in.Params))
 	if !report.OK() {
-		return role{}, badRole("plan", report)
+		return role{}, contract.BadRole("plan", report)
 	}
 	if !domain.ValidID(string(in.Credential)) {
-		return role{}, badHandle("plan", "names no credential")
+		return role{}, contract.BadHandle("plan", "names no credential")
 	}
 	return r, nil
 }
@@ -143,7 +136,7 @@ func (r role) names(in contract.Input) (names, error) {
 		n = names{Secret: r.home}
 		if n.Secret == "" {
 			if len(chosen) != 1 {
-				return names{}, refused("plan", "namespace", "the role yields one service account, so exactly one namespace must be chosen")
+				return names{}, contract.Refused("plan", "namespace", "the role yields one service account, so exactly one namespace must be chosen")
 			}
 			n.Secret = chosen[0]
 		}
@@ -162,21 +155,7 @@ func (r role) names(in contract.Input) (names, error) {
 
 // read checks that a handle is one of ours and decodes its data.
 func (p *Provider) read(op string, h domain.Handle) (names, error) {
-	var n names
-	switch {
-	case h.Provider != Type || h.Target != p.target.Name:
-		return n, badHandle(op, "is of another target")
-	case h.V != version:
-		return n, badHandle(op, "was written by a newer version of the plugin")
-	case !domain.ValidID(string(h.Credential)):
-		return n, badHandle(op, "names no credential")
-	}
-	dec := json.NewDecoder(bytes.NewReader(h.Data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&n); err != nil || !n.sane() {
-		return n, badHandle(op, "is not readable")
-	}
-	return n, nil
+	return remote.ReadData(op, p.blank(""), h, names.sane)
 }
 
 func (n names) sane() bool {

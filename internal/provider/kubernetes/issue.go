@@ -12,6 +12,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -24,7 +25,7 @@ func (p *Provider) Issue(
 	if err != nil {
 		return contract.Issued{}, err
 	}
-	ctx = marked(ctx, in.Credential, in.Request)
+	ctx = remote.Marked(ctx, in.Credential, in.Request)
 	if err := p.prove(ctx, "issue", h.Place); err != nil {
 		return contract.Issued{}, err
 	}
@@ -62,7 +63,7 @@ func (p *Provider) maker(in contract.Input, h domain.Handle) (maker, error) {
 		return maker{}, err
 	}
 	if in.Credential != h.Credential {
-		return maker{}, badHandle("issue", "is of another credential")
+		return maker{}, contract.BadHandle("issue", "is of another credential")
 	}
 	r, err := readInput(in)
 	if err != nil {
@@ -73,7 +74,7 @@ func (p *Provider) maker(in contract.Input, h domain.Handle) (maker, error) {
 		return maker{}, err
 	}
 	if !reflect.DeepEqual(n, planned) {
-		return maker{}, badHandle("issue", "was planned for other fields")
+		return maker{}, contract.BadHandle("issue", "was planned for other fields")
 	}
 	return maker{in: in, role: r, names: n, target: p.target.Tag()}, nil
 }
@@ -104,7 +105,7 @@ func (p *Provider) admit(ctx context.Context, m maker) error {
 // reachable holds a credential to the namespaces that the target declares.
 func (p *Provider) reachable(r role, n names) error {
 	if n.Secret != "" && !p.config.issuesIn(n.Secret) {
-		return refused("issue", "namespace", "the target's token_namespaces does not have the service account's namespace")
+		return contract.Refused("issue", "namespace", "the target's token_namespaces does not have the service account's namespace")
 	}
 	places := n.Namespaces
 	for _, ns := range []string{n.Secret, n.Account} {
@@ -114,11 +115,11 @@ func (p *Provider) reachable(r role, n names) error {
 	}
 	for _, ns := range places {
 		if !p.config.manages(ns) {
-			return refused("issue", "namespace", "the target's managed_namespaces does not have a namespace of the role")
+			return contract.Refused("issue", "namespace", "the target's managed_namespaces does not have a namespace of the role")
 		}
 	}
 	if r.clusterWide && len(p.config.managed) > 0 {
-		return refused("issue", "namespace", "the target's managed_namespaces leaves no room for a cluster-wide role")
+		return contract.Refused("issue", "namespace", "the target's managed_namespaces leaves no room for a cluster-wide role")
 	}
 	return nil
 }
@@ -134,7 +135,7 @@ func (p *Provider) refuseSelf(ctx context.Context, user string) error {
 		return err
 	}
 	if self == user {
-		return refused("issue", "own_identity", "the role targets the engine's own identity")
+		return contract.Refused("issue", remote.CodeOwnIdentity, "the role targets the engine's own identity")
 	}
 	return nil
 }
@@ -168,7 +169,7 @@ func (p *Provider) refuseForeign(ctx context.Context, m maker) error {
 			}
 			for _, ref := range m.role.bound {
 				if b.role == ref && hasSubject(b.subjects, m.subject()) {
-					return refused("issue", "outside_pim", "your own user already has this access outside pim: "+
+					return contract.Refused("issue", "outside_pim", "your own user already has this access outside pim: "+
 						"a binding that pim did not make gives it, and ending the grant would not end that")
 				}
 			}
@@ -249,7 +250,7 @@ func (p *Provider) ensure(ctx context.Context, k key, want object) (object, erro
 		return nil, failure(op, err)
 	}
 	if !sameAccess(want, got) {
-		return nil, refused(op, "differs", "what is at the cluster is not what was asked for; it is being removed")
+		return nil, contract.Refused(op, "differs", "what is at the cluster is not what was asked for; it is being removed")
 	}
 	return got, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -300,7 +301,7 @@ func TestParametersAreCheckedWhenTheyAreAskedFor(t *testing.T) {
 		}
 	}
 	b.c.refuse = errors.New(upstreamWords)
-	wantCode(t, b.p.CheckParams(t.Context(), fields, map[string]string{"namespace": "team-a"}), codeUnreachable)
+	wantCode(t, b.p.CheckParams(t.Context(), fields, map[string]string{"namespace": "team-a"}), remote.CodeUnreachable)
 }
 
 func TestIssueHonoursItsContext(t *testing.T) {
@@ -314,7 +315,7 @@ func TestIssueHonoursItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = b.p.Issue(ctx, in, h, nil)
-	wantCode(t, err, codeTimeout)
+	wantCode(t, err, remote.CodeTimeout)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -49,7 +50,7 @@ type namedContext struct {
 func (p *Provider) kubeconfig(m maker, t token) (secret.String, error) {
 	ca, err := p.config.ca.read()
 	if err != nil {
-		return secret.String{}, &contract.Error{Op: "read ca.crt", Code: codeCertificate, Public: "the pod's CA file could not be read", Cause: err}
+		return secret.String{}, &contract.Error{Op: "read ca.crt", Code: remote.CodeCertificate, Public: "the pod's CA file could not be read", Cause: err}
 	}
 	name := objectName(m.in.Credential)
 	cluster, user, ctx := namedCluster{Name: p.target.Name}, namedUser{Name: name}, namedContext{Name: name}

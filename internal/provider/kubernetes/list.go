@@ -10,6 +10,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // sweep is what a list found, by credential.
@@ -37,7 +38,7 @@ func (p *Provider) List(ctx context.Context, yield func(contract.Found) error) e
 	}
 	for _, id := range contract.SortedKeys(byText(found)) {
 		r := found[domain.CredentialID(id)]
-		h, err := p.handle(domain.CredentialID(id), r.names)
+		h, err := remote.WithData(p.blank(domain.CredentialID(id)), r.names)
 		if err != nil {
 			return err
 		}

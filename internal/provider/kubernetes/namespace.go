@@ -29,7 +29,7 @@ func (r role) chosen(params map[string]string) ([]string, error) {
 	}
 	slices.Sort(list)
 	if len(slices.Compact(slices.Clone(list))) != len(list) || len(list) > maxNamespaces {
-		return nil, refused("choose namespace", "namespace", "the parameter namespace must be a few different names, with commas")
+		return nil, contract.Refused("choose namespace", "namespace", "the parameter namespace must be a few different names, with commas")
 	}
 	for _, ns := range list {
 		if len(validation.IsDNS1123Label(ns)) > 0 || (r.selector == nil && !slices.Contains(r.allowed, ns)) {
@@ -42,7 +42,7 @@ func (r role) chosen(params map[string]string) ([]string, error) {
 // notAllowed is one text for a namespace that does not exist and for one that
 // the role does not reach.
 func notAllowed() error {
-	return refused("choose namespace", "namespace", "the parameter namespace does not name one of the role's allowed namespaces")
+	return contract.Refused("choose namespace", "namespace", "the parameter namespace does not name one of the role's allowed namespaces")
 }
 
 var _ contract.ParamChecker = (*Provider)(nil)
@@ -52,14 +52,14 @@ var _ contract.ParamChecker = (*Provider)(nil)
 func (p *Provider) CheckParams(ctx context.Context, fields contract.Values, params map[string]string) error {
 	r, report := readRole(fields, contract.SortedKeys(params))
 	if !report.OK() {
-		return badRole("check parameters", report)
+		return contract.BadRole("check parameters", report)
 	}
 	list, err := r.chosen(params)
 	if err != nil {
 		return err
 	}
 	if r.kind == kindToken && r.choose && len(list) != 1 {
-		return refused("check parameters", "namespace", "exactly one namespace must be chosen")
+		return contract.Refused("check parameters", "namespace", "exactly one namespace must be chosen")
 	}
 	return p.checkChosen(ctx, r, list)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -89,7 +90,7 @@ func TestRootsThatCannotBeRotatedAreRefused(t *testing.T) {
 	t.Run("a token from a file", func(t *testing.T) {
 		t.Parallel()
 		b := newBench(t, nil)
-		b.p.config.token = secretFile{path: "token"}
+		b.p.config.token = secretFile{File: remote.File{Path: "token"}}
 		wantCode(t, second(b.p.StageRoot(t.Context(), b.newID())), "token_file")
 	})
 	t.Run("an id that is none", func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // placeNamespace exists in every cluster from its first minute to its last. Its
@@ -33,7 +34,7 @@ var (
 func open(w surroundings, env contract.Env, t contract.Target) (*Provider, error) {
 	config, report := readTarget(w, env, t)
 	if !report.OK() {
-		return nil, badTarget(report)
+		return nil, contract.BadTarget(report)
 	}
 	a, err := w.dial(env, config)
 	if err != nil {
@@ -48,6 +49,11 @@ func (p *Provider) Close() error {
 	return nil
 }
 
+// prove asks the cluster which one it is and refuses any other than wanted.
+func (p *Provider) prove(ctx context.Context, op, wanted string) error {
+	return remote.Prove(ctx, op, p, p.target.Place, wanted)
+}
+
 // Place implements contract.Provider.
 func (p *Provider) Place(ctx context.Context) (string, error) {
 	ns, err := p.api.Namespace(ctx, placeNamespace)
@@ -55,24 +61,9 @@ func (p *Provider) Place(ctx context.Context) (string, error) {
 		return "", failure("read the cluster's identity", err)
 	}
 	if ns.UID == "" {
-		return "", refused("read the cluster's identity", "no_place", "what answers at host is not a Kubernetes cluster")
+		return "", contract.Refused("read the cluster's identity", "no_place", "what answers at host is not a Kubernetes cluster")
 	}
 	return string(ns.UID), nil
-}
-
-// prove asks the cluster which one it is and refuses any other than wanted.
-func (p *Provider) prove(ctx context.Context, op, wanted string) error {
-	if p.target.Place != wanted {
-		return contract.PlaceError(op)
-	}
-	place, err := p.Place(ctx)
-	if err != nil {
-		return err
-	}
-	if place != wanted {
-		return contract.PlaceError(op)
-	}
-	return nil
 }
 
 func isNotFound(err error) bool { return apierrors.IsNotFound(err) }

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 const (
@@ -54,7 +55,7 @@ func dial(env contract.Env, c targetConfig) (*client, error) {
 		WarningHandler: rest.NoWarnings{},
 	}, hc)
 	if err != nil {
-		return nil, refused("connect", codeUnreachable, "host is not an address of an API server")
+		return nil, contract.Refused("connect", remote.CodeUnreachable, "host is not an address of an API server")
 	}
 	return &client{rest: rc, http: hc}, nil
 }

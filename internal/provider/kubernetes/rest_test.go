@@ -18,6 +18,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -117,11 +118,11 @@ func TestErrorsOfTheAPIServerInOurOwnWords(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			_, _ = fmt.Fprint(w, "<html>", upstreamWords)
 		}},
-		{name: "an answer that is no JSON", code: codeUnreachable, answer: func(w http.ResponseWriter, _ *http.Request) {
+		{name: "an answer that is no JSON", code: remote.CodeUnreachable, answer: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = fmt.Fprint(w, upstreamWords)
 		}},
-		{name: "an answer without end", code: codeUnreachable, answer: func(w http.ResponseWriter, r *http.Request) {
+		{name: "an answer without end", code: remote.CodeUnreachable, answer: func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = fmt.Fprint(w, `{"kind":"Namespace","apiVersion":"v1","metadata":{"uid":"`)
 			for r.Context().Err() == nil {
@@ -180,7 +181,7 @@ func TestWhoeverAnswersMustProveIt(t *testing.T) {
 		target.Fields["tls_server_name"] = "another.example.org" // test servers share one certificate
 	}
 	_, err := openAt(t, local, target).Place(t.Context())
-	wantCode(t, err, codeCertificate)
+	wantCode(t, err, remote.CodeCertificate)
 	if len(s.seen()) > 0 {
 		t.Error("the token was sent before the proof")
 	}
@@ -200,7 +201,7 @@ func TestThisMachineIsRefusedWhenItIsDialled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = c.Namespace(t.Context(), placeNamespace)
-	wantCode(t, failure("read", err), codeLocal)
+	wantCode(t, failure("read", err), remote.CodeLocal)
 	if len(s.seen()) > 0 {
 		t.Error("this machine was spoken to")
 	}
@@ -212,7 +213,7 @@ func TestNobodyListens(t *testing.T) {
 	p := openAt(t, local, s.target())
 	s.Close()
 	_, err := p.Place(t.Context())
-	if e := failureWith(t, err, codeUnreachable); e.Refused {
+	if e := failureWith(t, err, remote.CodeUnreachable); e.Refused {
 		t.Error("it is worth trying again")
 	}
 }
@@ -315,5 +316,5 @@ func TestACutCallSaysSo(t *testing.T) {
 	})
 	k := key{secretObject, "team-a", "x"}
 	_, err := openAt(t, local, s.target()).api.Create(ctx, k, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, false)
-	wantCode(t, failure("create", err), codeTimeout)
+	wantCode(t, failure("create", err), remote.CodeTimeout)
 }

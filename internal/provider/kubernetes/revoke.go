@@ -6,10 +6,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/oklog/ulid/v2"
-
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 // lateWrites is how long after a credential's plan a call of its issue can
@@ -18,8 +17,7 @@ import (
 // timeout), with a reserve. What is absent before that may be on its way, and
 // is looked for again: soon at first, for the last time then.
 const (
-	lateWrites = issueTimeout + callTimeout + 10*time.Second
-	firstLook  = 2 * time.Second
+	lateWrites = issueTimeout + remote.CallTimeout + 10*time.Second
 )
 
 // Revoke implements contract.Provider. Bindings go first: they bite at once.
@@ -29,7 +27,7 @@ func (p *Provider) Revoke(ctx context.Context, h domain.Handle) (contract.Ended,
 	if err != nil {
 		return contract.Ended{}, err
 	}
-	ctx = marked(ctx, h.Credential, "")
+	ctx = remote.Marked(ctx, h.Credential, "")
 	if err := p.prove(ctx, "revoke", h.Place); err != nil {
 		return contract.Ended{}, err
 	}
@@ -58,19 +56,8 @@ func (p *Provider) Revoke(ctx context.Context, h domain.Handle) (contract.Ended,
 	if err != nil {
 		return contract.Ended{}, err
 	}
-	now, begun := p.env.Clock.Now(), planned(h.Credential)
-	if age := now.Sub(begun); missing.Load() && age < lateWrites {
-		again := begun.Add(min(max(2*age, age+firstLook), lateWrites))
-		return contract.Ended{AccessGone: true, Rest: h, Again: again}, nil
+	if !missing.Load() {
+		return contract.Gone(), nil
 	}
-	return contract.Gone(), nil
-}
-
-// planned is when a credential was planned, by its id.
-func planned(id domain.CredentialID) time.Time {
-	u, err := ulid.ParseStrict(string(id))
-	if err != nil {
-		return time.Time{} // read refuses such a handle
-	}
-	return u.Timestamp().UTC()
+	return remote.LookAgain(h, p.env.Clock.Now(), domain.TimeOf(string(h.Credential)).Add(lateWrites)), nil
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"testing"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 func TestRevokeTakesBindingsFirstAndGoesAsFarAsItCan(t *testing.T) {
@@ -62,13 +64,13 @@ func TestRevokeLooksAgainForWhatMayBeOnItsWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended, err := b.p.Revoke(t.Context(), h)
-	if err != nil || !ended.AccessGone || ended.Done() || !ended.Again.Equal(b.clk.Now().Add(firstLook)) {
+	if err != nil || !ended.AccessGone || ended.Done() || !ended.Again.Equal(b.clk.Now().Add(remote.FirstLook)) {
 		t.Fatalf("got %+v, %v", ended, err)
 	}
 	if _, err := b.p.Issue(t.Context(), in, h, nil); err != nil { // the call arrives late
 		t.Fatal(err)
 	}
-	b.clk.Advance(firstLook)
+	b.clk.Advance(remote.FirstLook)
 	if ended, err = b.p.Revoke(t.Context(), ended.Rest); err != nil || !ended.Done() || len(b.c.of(string(in.Credential))) > 0 {
 		t.Errorf("the late binding was not taken back: %+v, %v", ended, err)
 	}

@@ -80,7 +80,7 @@ func TestEveryProblemIsReportedAtOnce(t *testing.T) {
 	report := b.p.Validate(t.Context(), contract.Spec{Fields: contract.Values{
 		"credential_type": kindBinding, "namespaces": []string{"A"}, "kubernetes_roles": []string{"x"}, "audiences": []string{"x"},
 	}}, false)
-	if got := badFields(report); got != "audiences, kubernetes_roles, namespaces, principal_source" {
+	if got := report.Fields(); got != "audiences, kubernetes_roles, namespaces, principal_source" {
 		t.Errorf("reported %s", got)
 	}
 }

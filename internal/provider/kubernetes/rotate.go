@@ -46,8 +46,8 @@ func (p *Provider) root() secret.String { return secret.New(p.config.token.value
 // account, bound to a Secret of its own.
 func (p *Provider) StageRoot(ctx context.Context, id string) (map[string]secret.String, error) {
 	const op = "stage root token"
-	if p.config.token.path != "" {
-		return nil, refused(op, "token_file", "the engine's token comes from a file, and whoever writes the file renews it")
+	if p.config.token.Path != "" {
+		return nil, contract.Refused(op, "token_file", "the engine's token comes from a file, and whoever writes the file renews it")
 	}
 	old, err := readClaims(p.root())
 	if err == nil {
@@ -55,7 +55,7 @@ func (p *Provider) StageRoot(ctx context.Context, id string) (map[string]secret.
 	}
 	home, account := old.identity()
 	if err != nil || account == "" {
-		return nil, refused(op, "unbound", "the present token is bound to no Secret, so it could not be ended: "+
+		return nil, contract.Refused(op, "unbound", "the present token is bound to no Secret, so it could not be ended: "+
 			"write one made by kubectl create token --bound-object-kind Secret")
 	}
 	if p.target.Place != "" {
@@ -83,14 +83,14 @@ func (p *Provider) StageRoot(ctx context.Context, id string) (map[string]secret.
 	staged := secret.New(status.Token)
 	c, err := readClaims(staged)
 	if err != nil || c.Subject != old.Subject || c.Bound.Secret.Name != k.name {
-		return nil, refused(op, "differs", "the new token is not what was asked for")
+		return nil, contract.Refused(op, "differs", "the new token is not what was asked for")
 	}
 	return map[string]secret.String{"token": staged}, nil
 }
 
 func rootKey(op, home, id string) (key, error) {
 	if !domain.ValidID(id) {
-		return key{}, refused(op, "bad_id", "the rotation has no proper id")
+		return key{}, contract.Refused(op, "bad_id", "the rotation has no proper id")
 	}
 	return key{secretObject, home, rootPrefix + id}, nil
 }
@@ -111,18 +111,18 @@ func (p *Provider) CommitRoot(ctx context.Context, id string, old map[string]sec
 	const op = "retire root token"
 	before, err := readClaims(old["token"])
 	if err != nil {
-		return refused(op, "unbound", "the old token cannot be read, so it cannot be ended")
+		return contract.Refused(op, "unbound", "the old token cannot be read, so it cannot be ended")
 	}
 	retire, err := before.boundSecret()
 	if err != nil {
-		return refused(op, "unbound", "the old token is bound to no Secret, so it cannot be ended")
+		return contract.Refused(op, "unbound", "the old token is bound to no Secret, so it cannot be ended")
 	}
 	now, err := readClaims(p.root())
 	if err != nil {
-		return refused(op, "differs", "the new token cannot be read")
+		return contract.Refused(op, "differs", "the new token cannot be read")
 	}
 	if kept, err := now.boundSecret(); err != nil || kept == retire || kept.name != rootPrefix+id {
-		return refused(op, "differs", "the new token is not the one that was staged")
+		return contract.Refused(op, "differs", "the new token is not the one that was staged")
 	}
 	if p.target.Place != "" {
 		if err := p.prove(ctx, op, p.target.Place); err != nil {
@@ -134,7 +134,7 @@ func (p *Provider) CommitRoot(ctx context.Context, id string, old map[string]sec
 		return failure(op, err)
 	}
 	if info.Username != before.Subject {
-		return refused(op, "differs", "the new token is another identity's")
+		return contract.Refused(op, "differs", "the new token is another identity's")
 	}
 	return p.removeSecret(ctx, op, retire)
 }
@@ -144,7 +144,7 @@ func (p *Provider) AbandonRoot(ctx context.Context, id string, _ map[string]secr
 	const op = "abandon root token"
 	c, err := readClaims(p.root())
 	if err != nil {
-		return refused(op, "unbound", "the present token cannot be read")
+		return contract.Refused(op, "unbound", "the present token cannot be read")
 	}
 	home, _ := c.identity()
 	k, err := rootKey(op, home, id)
@@ -152,7 +152,7 @@ func (p *Provider) AbandonRoot(ctx context.Context, id string, _ map[string]secr
 		return err
 	}
 	if used, err := c.boundSecret(); err == nil && used == k {
-		return refused(op, "in_use", "the staged token is the one in use")
+		return contract.Refused(op, "in_use", "the staged token is the one in use")
 	}
 	return p.removeSecret(ctx, op, k)
 }

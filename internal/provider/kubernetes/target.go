@@ -3,7 +3,6 @@ package kubernetes
 import (
 	"crypto/x509"
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -48,27 +48,15 @@ type targetConfig struct {
 // secretFile is a text that is either known or read anew at every use.
 type secretFile struct {
 	value string
-	root  string // directory that the file may not leave; "" = path is trusted
-	path  string
+	remote.File
 }
 
 func (f secretFile) read() (secret.String, error) {
-	switch {
-	case f.path == "":
+	if f.Path == "" {
 		return secret.New(f.value), nil
-	case f.root == "":
-		raw, err := os.ReadFile(f.path)
-		return secret.New(strings.TrimSpace(string(raw))), withoutText(err)
 	}
-	dir, err := os.OpenRoot(f.root)
-	if err != nil {
-		return secret.String{}, withoutText(err)
-	}
-	raw, err := dir.ReadFile(f.path)
-	if closeErr := dir.Close(); err == nil {
-		err = closeErr
-	}
-	return secret.New(strings.TrimSpace(string(raw))), withoutText(err)
+	raw, err := f.Read()
+	return secret.New(strings.TrimSpace(string(raw))), err
 }
 
 // readTarget reads a target's fields and reports everything that is wrong with
@@ -117,9 +105,9 @@ func (c *targetConfig) readAmbient(w surroundings, env contract.Env, report *con
 		report.Addf("host", "is required: the plugin does not run in a cluster")
 	default:
 		c.host = &url.URL{Scheme: "https", Host: net.JoinHostPort(name, port)}
-		c.token.path = filepath.Join(w.accountDir, "token")
+		c.token.Path = filepath.Join(w.accountDir, "token")
 		if c.ca.value == "" {
-			c.ca.path = filepath.Join(w.accountDir, "ca.crt")
+			c.ca.Path = filepath.Join(w.accountDir, "ca.crt")
 		}
 	}
 }
@@ -130,18 +118,10 @@ func readHost(text string, allowLocal bool, report *contract.Report) *url.URL {
 		report.Addf("host", "must be https://name:port and nothing more")
 		return nil
 	}
-	addr, err := netip.ParseAddr(u.Hostname())
-	if local := u.Hostname() == "localhost" || (err == nil && isLocal(addr)); local && !allowLocal {
+	if remote.IsLocalName(u.Hostname()) && !allowLocal {
 		report.Addf("host", "is this machine or its link, which only PIM_ALLOW_LOCAL=true permits")
 	}
 	return u
-}
-
-// isLocal tells whether an address is the machine itself or its link, where
-// metadata services and the host's own API listen.
-func isLocal(a netip.Addr) bool {
-	a = a.Unmap()
-	return a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() || a.IsInterfaceLocalMulticast() || a.IsUnspecified()
 }
 
 func (c *targetConfig) readToken(env contract.Env, token secret.String, file string, report *contract.Report) {
@@ -154,32 +134,16 @@ func (c *targetConfig) readToken(env contract.Env, token secret.String, file str
 			report.Addf("token", "must be one line without blanks")
 		}
 	case file != "":
-		name, ok := below(env.FileRoot, file)
-		if !ok {
+		var ok bool
+		if c.token.File, ok = remote.FileBelow(env.FileRoot, file); !ok {
 			report.Addf("token_file", "must be a file below PIM_FILE_ROOT, which the plugin's registration sets")
 		}
-		c.token = secretFile{root: env.FileRoot, path: name}
-	case c.token.path == "":
+	case c.token.Path == "":
 		report.Addf("token", "is required, or token_file")
 	}
 }
 
 func oneLine(s string) bool { return !strings.ContainsAny(s, " \t\r\n") }
-
-// below gives a file's name relative to root, if it is inside.
-func below(root, file string) (string, bool) {
-	if root == "" {
-		return "", false
-	}
-	if filepath.IsAbs(file) {
-		rel, err := filepath.Rel(root, file)
-		if err != nil {
-			return "", false
-		}
-		file = rel
-	}
-	return file, filepath.IsLocal(file)
-}
 
 // manages tells whether roles of this target may reach into a namespace.
 func (c targetConfig) manages(ns string) bool {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -78,7 +79,7 @@ func TestAPodWithoutAClusterHasNone(t *testing.T) {
 	w := machine()
 	w.getenv = func(string) string { return "" }
 	report := describe(w).CheckTarget(contract.Env{AllowAmbient: []string{Type}}, contract.Target{})
-	if badFields(report) != "host, token" {
+	if report.Fields() != "host, token" {
 		t.Errorf("got %v", report.Problems)
 	}
 }
@@ -92,7 +93,7 @@ func TestTokenFilesAreReadAnewAndStayBelowTheRoot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f := secretFile{root: root, path: "token"}
+	f := secretFile{File: remote.File{Root: root, Path: "token"}}
 	for _, want := range []string{"first", "second"} {
 		write(filepath.Join(root, "token"), want+"\n")
 		if got, err := f.read(); err != nil || got.Reveal() != want {
@@ -103,10 +104,10 @@ func TestTokenFilesAreReadAnewAndStayBelowTheRoot(t *testing.T) {
 	if err := os.Symlink(filepath.Join(outside, "secret"), filepath.Join(root, "link")); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := (secretFile{root: root, path: "link"}).read(); err == nil || !got.Empty() {
+	if got, err := (secretFile{File: remote.File{Root: root, Path: "link"}}).read(); err == nil || !got.Empty() {
 		t.Error("a link led out of the root")
 	}
-	if _, err := (secretFile{root: root, path: "absent"}).read(); !os.IsNotExist(err) {
+	if _, err := (secretFile{File: remote.File{Root: root, Path: "absent"}}).read(); !os.IsNotExist(err) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -114,7 +115,7 @@ func TestTokenFilesAreReadAnewAndStayBelowTheRoot(t *testing.T) {
 func TestAnOpenTargetHasNoProblem(t *testing.T) {
 	t.Parallel()
 	_, err := Descriptor().New(contract.Env{Clock: clock.System{}}, contract.Target{Name: "prod"})
-	e := failureWith(t, err, codeBadTarget)
+	e := failureWith(t, err, "bad_target")
 	if !e.Refused {
 		t.Error("trying again will not help")
 	}

@@ -13,6 +13,7 @@ import (
 	authv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
@@ -88,7 +89,7 @@ func (p *Provider) makeToken(ctx context.Context, m maker, account object) (toke
 	t := token{namespace: m.names.Account, account: objectName(m.in.Credential)}
 	left := m.in.NotAfter.Sub(p.env.Clock.Now())
 	if left < minTokenTTL-slack {
-		return token{}, refused("create token", "too_short", "less than ten minutes are left, and the cluster makes no shorter token")
+		return token{}, contract.Refused("create token", "too_short", "less than ten minutes are left, and the cluster makes no shorter token")
 	}
 	seconds := int64(math.Ceil(max(left, minTokenTTL).Seconds()))
 	spec := authv1.TokenRequestSpec{Audiences: m.role.audiences, ExpirationSeconds: &seconds}
@@ -106,7 +107,7 @@ func (p *Provider) makeToken(ctx context.Context, m maker, account object) (toke
 	t.value = secret.New(status.Token)
 	c, err := readClaims(t.value)
 	if err != nil || !m.matches(c, t, account, seconds) {
-		return token{}, refused("create token", "differs", "the token is not what was asked for; what was made for it is being removed")
+		return token{}, contract.Refused("create token", "differs", "the token is not what was asked for; what was made for it is being removed")
 	}
 	t.notAfter = time.Unix(c.Expiry, 0).UTC()
 	return t, nil

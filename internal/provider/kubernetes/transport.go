@@ -8,21 +8,15 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
-	"syscall"
 	"time"
 
-	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 )
 
 const (
-	connectTimeout  = 5 * time.Second
-	callTimeout     = 15 * time.Second // one call; the whole issue is bounded by its context
-	maxAnswer       = 8 << 20          // bytes of one answer
-	idleTimeout     = 90 * time.Second
-	pingAfter       = 15 * time.Second // an idle HTTP/2 connection is probed, so that a dead one is not used
-	idleConnections = 8
+	maxAnswer = 8 << 20          // bytes of one answer
+	pingAfter = 15 * time.Second // an idle HTTP/2 connection is probed, so that a dead one is not used
 )
 
 var errNoCA = errors.New("no certificate to check the API server with")
@@ -30,31 +24,19 @@ var errNoCA = errors.New("no certificate to check the API server with")
 // newHTTP makes the HTTP client of one target: TLS only, no proxy, no redirect
 // followed, and no address of this machine unless that is permitted.
 func newHTTP(env contract.Env, c targetConfig) *http.Client {
-	dialer := &net.Dialer{Timeout: connectTimeout} // with the TLS handshake
-	if !env.AllowLocal {
-		dialer.Control = refuseLocal // after name resolution, so that no name can lead around it
+	dialer, transport := remote.NewDialer(env.AllowLocal), remote.NewTransport(env.AllowLocal)
+	transport.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		pool, err := c.pool()
+		if err != nil {
+			return nil, err
+		}
+		d := tls.Dialer{NetDialer: dialer, Config: &tls.Config{
+			MinVersion: tls.VersionTLS12, RootCAs: pool, ServerName: c.serverName, NextProtos: []string{"h2", "http/1.1"},
+		}}
+		return d.DialContext(ctx, network, addr)
 	}
-	transport := &http.Transport{
-		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			pool, err := c.pool()
-			if err != nil {
-				return nil, err
-			}
-			d := tls.Dialer{NetDialer: dialer, Config: &tls.Config{
-				MinVersion: tls.VersionTLS12, RootCAs: pool, ServerName: c.serverName, NextProtos: []string{"h2", "http/1.1"},
-			}}
-			return d.DialContext(ctx, network, addr)
-		},
-		ForceAttemptHTTP2:   true,
-		MaxIdleConnsPerHost: idleConnections,
-		IdleConnTimeout:     idleTimeout,
-		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: connectTimeout},
-	}
-	return &http.Client{
-		Transport:     bearer{token: c.token, next: transport},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Timeout:       callTimeout,
-	}
+	transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: remote.ConnectTimeout}
+	return remote.NewClient(bearer{token: c.token, next: transport})
 }
 
 // pool reads the certificates that vouch for the API server; nil = the
@@ -62,7 +44,7 @@ func newHTTP(env contract.Env, c targetConfig) *http.Client {
 func (c targetConfig) pool() (*x509.CertPool, error) {
 	pem, err := c.ca.read()
 	if err != nil {
-		return nil, &contract.Error{Op: "read ca.crt", Code: codeCertificate, Public: "the pod's CA file could not be read", Cause: err}
+		return nil, &contract.Error{Op: "read ca.crt", Code: remote.CodeCertificate, Public: "the pod's CA file could not be read", Cause: err}
 	}
 	if pem.Empty() {
 		return nil, nil
@@ -70,35 +52,10 @@ func (c targetConfig) pool() (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM([]byte(pem.Reveal())) {
 		return nil, &contract.Error{
-			Op: "read ca_cert", Code: codeCertificate, Public: "there is no certificate in ca_cert", Refused: true, Cause: errNoCA,
+			Op: "read ca_cert", Code: remote.CodeCertificate, Public: "there is no certificate in ca_cert", Refused: true, Cause: errNoCA,
 		}
 	}
 	return pool, nil
-}
-
-func refuseLocal(_, address string, _ syscall.RawConn) error {
-	ap, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return err
-	}
-	if isLocal(ap.Addr()) {
-		return errLocal
-	}
-	return nil
-}
-
-// agentKey is the context key of what a call is for.
-type agentKey struct{}
-
-// marked has every call below ctx say, as its user agent, which credential and
-// request it is for: the API server's audit log has it on each line, also
-// where it leaves bodies out.
-func marked(ctx context.Context, credential domain.CredentialID, request domain.RequestID) context.Context {
-	agent := manager + " credential/" + string(credential)
-	if request != "" {
-		agent += " request/" + string(request)
-	}
-	return context.WithValue(ctx, agentKey{}, agent)
 }
 
 // bearer adds the engine's token to each call, read anew if it is in a file,
@@ -117,12 +74,10 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, &contract.Error{Op: "read token", Code: "token_file", Public: "the engine's token could not be read from its file", Cause: err}
 	}
+	agent := remote.UserAgent(r.Context())
 	r = r.Clone(r.Context())
 	r.Header.Set("Authorization", "Bearer "+token.Reveal())
-	r.Header.Set("User-Agent", manager)
-	if agent, ok := r.Context().Value(agentKey{}).(string); ok {
-		r.Header.Set("User-Agent", agent)
-	}
+	r.Header.Set("User-Agent", agent)
 	resp, err := b.next.RoundTrip(r)
 	if err != nil {
 		return nil, err

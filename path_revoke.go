@@ -86,7 +86,7 @@ func jobWire() []field {
 		always(integer("credentials_live", "Credentials that may still give access.")),
 		always(integer("credentials_ended", "Credentials whose access the target has ended.")),
 		always(boolean("done", "Nothing is left that may give access.")),
-		always(texts("outcome", "One sentence for each credential, at most 1000.")),
+		always(texts("outcome", "One sentence for each credential, at most 1000; of a job over more than 1000 requests, for each that may still give access.")),
 	}
 }
 

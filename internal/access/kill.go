@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,24 +17,6 @@ type Kill struct {
 	Value  string // entity id, role, target or ticket; "" for all
 	Reason string
 	Hold   *domain.Seconds // life of the hold; nil = the default, 0 = none
-}
-
-// JobView is how far a pull of the kill switch has come.
-type JobView struct {
-	Job      domain.Job
-	Requests int
-	Marked   int
-	Live     int // credentials that may still give access
-	Gone     int
-	Outcome  []CredentialOutcome
-}
-
-// CredentialOutcome is what became of one credential.
-type CredentialOutcome struct {
-	Request    domain.RequestID
-	Credential domain.CredentialID
-	State      domain.CredentialState
-	Problem    string
 }
 
 // Kill first writes a hold, so that nothing new gets through, then ends
@@ -70,16 +53,52 @@ func (a *Access) Kill(ctx context.Context, c Caller, k Kill) (JobView, error) {
 		return JobView{}, err
 	}
 	now := a.now()
-	job.Requests = a.index.ids(func(w *row) bool { return sel.Covers(w.scope(), now) })
-	if err := a.store.PutJob(ctx, job); err != nil {
+	ids := a.index.ids(func(w *row) bool {
+		covered := sel.Covers(w.scope(), now)
+		if covered {
+			job.Live += int(w.live)
+		}
+		return covered
+	})
+	parts, err := a.noteJob(ctx, job, ids)
+	if err != nil {
 		return JobView{}, err
 	}
 	a.step("kill switch noted")
-	a.background.Go(func() {
-		defer a.recovered("kill switch")
-		a.carryOutKill(a.life, job, by)
-	})
-	return JobView{Job: job, Requests: len(job.Requests)}, nil
+	a.startKill(parts, by)
+	return JobView{Job: parts[0], Requests: len(ids)}, nil
+}
+
+// maxJobRequests is how many requests one record of a job names: no value comes
+// near what Raft storage takes.
+const maxJobRequests = 5000
+
+// noteJob writes a pull of the kill switch down. The first record names the
+// others and goes last. What is on record is carried out even if the rest could
+// not be written: its hold is in force, and it was meant.
+func (a *Access) noteJob(ctx context.Context, job domain.Job, ids []domain.RequestID) ([]domain.Job, error) {
+	parts := []domain.Job{job}
+	for list := range slices.Chunk(ids, maxJobRequests) {
+		if parts[0].Requests == nil {
+			parts[0].Requests = list
+			continue
+		}
+		id, err := a.newID()
+		if err != nil {
+			return nil, err
+		}
+		parts[0].More = append(parts[0].More, id)
+		parts = append(parts, domain.Job{
+			ID: id, Selector: job.Selector, Reason: job.Reason, HoldID: job.HoldID, At: job.At, Requests: list, PartOf: job.ID,
+		})
+	}
+	for _, part := range slices.Backward(parts) {
+		if err := a.store.PutJob(ctx, part); err != nil {
+			a.reaper.unfinished.Store(true)
+			return nil, err
+		}
+	}
+	return parts, nil
 }
 
 // selector turns what was asked into the hold that would cover it.
@@ -106,17 +125,69 @@ func (a *Access) selector(ctx context.Context, k Kill, by domain.Party) (domain.
 	return h, nil
 }
 
+// startKill carries records of jobs out in the background, but for those that
+// are being marked already.
+func (a *Access) startKill(parts []domain.Job, by domain.Party) {
+	mine := a.killing.claim(toMark, parts)
+	if len(mine) < len(parts) {
+		a.reaper.unfinished.Store(true) // whoever is at it may fail
+	}
+	if len(mine) == 0 {
+		return
+	}
+	a.background.Go(func() {
+		defer a.recovered("kill switch")
+		a.carryOutKill(a.life, mine, by)
+	})
+}
+
 // carryOutKill marks every request first, which stops issues in flight. Then it
 // ends credentials, where the target can in bulk, and what is left one by one.
 // What fails is tried again by the reaper for ever.
-func (a *Access) carryOutKill(ctx context.Context, job domain.Job, by domain.Party) {
+func (a *Access) carryOutKill(ctx context.Context, parts []domain.Job, by domain.Party) {
+	inBulk, ids := bulky(parts[0].Selector), requestsOf(parts)
+	if inBulk {
+		a.killing.begin(ids)
+		defer a.killing.end(ids)
+	}
+	a.markAll(ctx, parts, by)
+	a.step("kill switch marked")
+	// A try that was made earlier may still be at it, if a target does not answer.
+	parts = a.killing.claim(toEnd, parts)
+	defer a.killing.release(toEnd, parts)
+	a.atEachTarget(requestsOf(parts), func(ids []domain.RequestID) {
+		if inBulk {
+			a.endInBulk(ctx, ids)
+			a.killing.end(ids)
+		}
+		a.parallel(ids, func(id domain.RequestID) {
+			if err := a.tend(ctx, id); err != nil {
+				a.log.Warn("the kill switch left a request to the reaper", "request", string(id), "error", err)
+			}
+		})
+	})
+}
+
+func requestsOf(parts []domain.Job) []domain.RequestID {
+	var ids []domain.RequestID
+	for _, j := range parts {
+		ids = append(ids, j.Requests...)
+	}
+	return ids
+}
+
+func (a *Access) markAll(ctx context.Context, parts []domain.Job, by domain.Party) {
+	defer a.killing.release(toMark, parts)
+	for _, j := range parts {
+		a.mark(ctx, j, by)
+	}
+}
+
+// mark ends every request that a record of a job names, and says so there.
+func (a *Access) mark(ctx context.Context, job domain.Job, by domain.Party) {
 	why := "revoked"
 	if job.Reason != "" {
 		why = job.Reason
-	}
-	if bulky(job.Selector) {
-		a.killing.begin(job.Requests)
-		defer a.killing.end(job.Requests)
 	}
 	var failed atomic.Bool
 	a.parallel(job.Requests, func(id domain.RequestID) {
@@ -133,18 +204,6 @@ func (a *Access) carryOutKill(ctx context.Context, job domain.Job, by domain.Par
 	if !job.Marked {
 		a.reaper.unfinished.Store(true)
 	}
-	a.step("kill switch marked")
-	a.atEachTarget(job.Requests, func(ids []domain.RequestID) {
-		if bulky(job.Selector) {
-			a.endInBulk(ctx, ids)
-			a.killing.end(ids)
-		}
-		a.parallel(ids, func(id domain.RequestID) {
-			if err := a.tend(ctx, id); err != nil {
-				a.log.Warn("the kill switch left a request to the reaper", "request", string(id), "error", err)
-			}
-		})
-	})
 }
 
 // atEachTarget does something with the requests of each target by itself: one
@@ -219,41 +278,3 @@ func (a *Access) namedCaller(ctx context.Context, c Caller) domain.Party {
 	}
 	return p
 }
-
-// KillJob tells how far a pull of the kill switch has come, credential by
-// credential. nil = no such job.
-func (a *Access) KillJob(ctx context.Context, id string) (*JobView, error) {
-	if !domain.ValidID(id) {
-		return nil, nil //nolint:nilnil // unknown
-	}
-	job, err := a.store.Job(ctx, id)
-	if err != nil || job == nil {
-		return nil, err
-	}
-	v := &JobView{Job: *job, Requests: len(job.Requests)}
-	for _, rid := range job.Requests {
-		r, err := a.store.Request(ctx, rid)
-		if err != nil {
-			return nil, err
-		}
-		if r == nil {
-			continue // retention is over: it was finished long ago
-		}
-		if r.State.Terminal() {
-			v.Marked++
-		}
-		for _, c := range r.Credentials {
-			if c.State.MayExist() {
-				v.Live++
-			} else {
-				v.Gone++
-			}
-			if len(v.Outcome) < maxOutcome {
-				v.Outcome = append(v.Outcome, CredentialOutcome{Request: rid, Credential: c.ID, State: c.State, Problem: c.Problem})
-			}
-		}
-	}
-	return v, nil
-}
-
-const maxOutcome = 1000

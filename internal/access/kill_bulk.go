@@ -12,8 +12,43 @@ import (
 // bulk: the reaper leaves them alone until that has been tried, so that many
 // sessions come to one call and not to many.
 type killing struct {
-	mu  sync.Mutex
-	ids map[domain.RequestID]bool
+	mu   sync.Mutex
+	ids  map[domain.RequestID]bool
+	jobs map[jobWork]bool // under way
+}
+
+// jobWork is one thing that is done with a record of a job.
+type jobWork struct{ what, job string }
+
+// What is done with a record of a job.
+const (
+	toMark = "mark" // its requests have ended
+	toEnd  = "end"  // their credentials end at the targets
+)
+
+// claim takes on what nobody is at.
+func (k *killing) claim(what string, jobs []domain.Job) []domain.Job {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.jobs == nil {
+		k.jobs = map[jobWork]bool{}
+	}
+	var out []domain.Job
+	for _, j := range jobs {
+		if w := (jobWork{what, j.ID}); !k.jobs[w] {
+			k.jobs[w] = true
+			out = append(out, j)
+		}
+	}
+	return out
+}
+
+func (k *killing) release(what string, jobs []domain.Job) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, j := range jobs {
+		delete(k.jobs, jobWork{what, j.ID})
+	}
 }
 
 func (k *killing) begin(ids []domain.RequestID) {

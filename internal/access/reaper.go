@@ -42,8 +42,10 @@ type reaper struct {
 	lastBeat time.Time
 	unswept  atomic.Pointer[map[string]bool] // targets that rotate-epoch has not finished with
 	tidied   time.Time
-	// unfinished says that a pull of the kill switch has requests left to mark.
+	// unfinished says that a pull of the kill switch has requests left to mark;
+	// remark is when that may be tried again.
 	unfinished atomic.Bool
+	remark     time.Time
 	missing    map[domain.RequestID]time.Time
 	cursor     domain.RequestID
 	// idle says that the last round could not work: what is due is no reason then
@@ -174,9 +176,7 @@ func (w *reaper) able(ctx context.Context) bool {
 // something.
 func (w *reaper) round(ctx context.Context, everybody bool) {
 	w.a.dropStale(ctx)
-	if w.unfinished.CompareAndSwap(true, false) {
-		w.a.resumeKills(ctx)
-	}
+	w.finishKills(ctx)
 	w.work(ctx)
 	w.a.publications.tick(ctx)
 	w.feedAll(ctx)
@@ -202,6 +202,23 @@ func (a *Access) resume(ctx context.Context) {
 	a.resumeRotations(ctx)
 }
 
+// remarkEvery is how often marking is tried again: what cannot be marked must not
+// keep a round busy with all that is marked.
+const remarkEvery = 10 * time.Second
+
+// finishKills goes on with pulls of the kill switch that could not mark
+// everything.
+func (w *reaper) finishKills(ctx context.Context) {
+	now := w.a.now()
+	if now.Before(w.remark) || !w.unfinished.CompareAndSwap(true, false) {
+		return
+	}
+	w.remark = now.Add(remarkEvery)
+	w.a.resumeKills(ctx)
+}
+
+// resumeKills carries out what is left, in the background: a target that does
+// not answer must not keep the reaper from all others.
 func (a *Access) resumeKills(ctx context.Context) {
 	jobs, err := a.store.Jobs(ctx)
 	if err != nil {
@@ -210,7 +227,7 @@ func (a *Access) resumeKills(ctx context.Context) {
 	for _, id := range jobs {
 		job, err := a.store.Job(ctx, id)
 		if err == nil && job != nil && !job.Marked {
-			a.carryOutKill(ctx, *job, domain.Party{Name: job.Selector.By, Entity: job.Selector.ByWho})
+			a.startKill([]domain.Job{*job}, domain.Party{Name: job.Selector.By, Entity: job.Selector.ByWho})
 		}
 	}
 }

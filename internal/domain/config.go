@@ -153,7 +153,10 @@ type Job struct {
 	HoldID   string      `json:"hold_id,omitempty"`
 	At       time.Time   `json:"at"`
 	Requests []RequestID `json:"requests"`
-	Marked   bool        `json:"marked"` // every request has been revoked
+	Marked   bool        `json:"marked"`            // every request of this record has been revoked
+	Live     int         `json:"live,omitempty"`    // credentials that might give access when it was pulled
+	More     []string    `json:"more,omitempty"`    // records with further requests: one alone is bounded
+	PartOf   string      `json:"part_of,omitempty"` // the record that names this one in More
 }
 
 // State is what the reaper remembers over restarts.

@@ -25,11 +25,14 @@ type History struct {
 	Entries []Entry `json:"entries"`
 }
 
+// link is the canonicalHash of {"prev": …, "entry": …}.
 func link(prev string, e Entry) string {
-	return canonicalHash(struct {
-		Prev  string `json:"prev"`
-		Entry Entry  `json:"entry"`
-	}{prev, e})
+	w := renderer{b: make([]byte, 0, 512), canonical: true}
+	w.text(`{"prev":`, prev)
+	w.key(`,"entry":`)
+	w.entry(&e)
+	w.raw("}")
+	return hashOf(w.b, w.err)
 }
 
 // add returns the history with one more entry; the receiver stays as it was.

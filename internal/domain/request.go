@@ -74,14 +74,16 @@ type Request struct {
 	Extensions  []Extension  `json:"extensions,omitempty"`  // asks for more time, in their order
 	Series      *Series      `json:"series,omitempty"`      // several runs approved at once
 	Reason      string       `json:"reason,omitempty"`      // why it ended early, in our words or the revoker's
-	Credentials []Credential `json:"credentials,omitempty"`
-	Issued      int          `json:"issued,omitempty"` // credentials ever planned
+	Issued      int          `json:"issued,omitempty"`      // credentials ever planned
 	Glass       *Glass       `json:"glass,omitempty"`  // of a break-glass
 	Review      *Review      `json:"review,omitempty"` // owed, or given
 	Fed         int          `json:"fed,omitempty"`    // entries of the history that the feed of events has
 	Times       Times        `json:"times"`
-	History     History      `json:"history"`
 	Rev         uint64       `json:"rev"` // counts writes; compared when a lock was given up in between
+
+	// What grows, at the end: AppendJSON renders it.
+	Credentials []Credential `json:"credentials,omitempty"`
+	History     History      `json:"history"`
 }
 
 // At is the state as it is seen at a moment: what lapsed counts as lapsed

@@ -140,15 +140,27 @@ func joined(a, b map[string]any) map[string]any {
 // canonicalHash is the SHA-256 of the value's canonical JSON: fixed field
 // order, sorted map keys, no HTML escaping, no white space.
 func canonicalHash(v any) string {
+	raw, err := canonicalJSON(v)
+	return hashOf(raw, err)
+}
+
+func canonicalJSON(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		// Only values of our own structs come here; an unencodable one is a
-		// bug that no input can cause.
-		panic(fmt.Sprintf("canonical JSON: %v", err))
+		return nil, fmt.Errorf("canonical JSON: %w", err)
 	}
-	sum := sha256.Sum256(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// hashOf is the hash of what was rendered. Only values of our own structs come
+// here; an unencodable one is a bug that no input can cause.
+func hashOf(raw []byte, err error) string {
+	if err != nil {
+		panic(err.Error())
+	}
+	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:])
 }
 

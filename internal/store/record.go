@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"sync"
 
 	"github.com/hashicorp/vault/sdk/logical"
 )
@@ -41,7 +42,18 @@ type envelope struct {
 //nolint:gochecknoglobals // constant table
 var upgrades = map[int]func(json.RawMessage) (json.RawMessage, error){}
 
+// self renders itself, as encoding/json would.
+type self interface {
+	AppendJSON(b []byte) ([]byte, error)
+}
+
+// scratch holds buffers for rendering, so that only what is kept is allocated.
+var scratch = sync.Pool{New: func() any { return new([]byte) }} //nolint:gochecknoglobals // a pool is shared by all that use it
+
 func encode(v any) ([]byte, error) {
+	if s, ok := v.(self); ok {
+		return encodeSelf(s)
+	}
 	var b bytes.Buffer
 	b.Write(head)
 	if err := json.NewEncoder(&b).Encode(v); err != nil {
@@ -50,6 +62,20 @@ func encode(v any) ([]byte, error) {
 	raw := b.Bytes()
 	raw[len(raw)-1] = '}' // in place of the encoder's line break
 	return raw, nil
+}
+
+func encodeSelf(s self) ([]byte, error) {
+	buf, ok := scratch.Get().(*[]byte)
+	if !ok {
+		return nil, errors.New("encode record: no room")
+	}
+	defer scratch.Put(buf)
+	b, err := s.AppendJSON(append((*buf)[:0], head...))
+	if err != nil {
+		return nil, fmt.Errorf("encode record: %w", err)
+	}
+	*buf = append(b, '}')
+	return bytes.Clone(*buf), nil
 }
 
 // head is how an envelope of the version that this program writes begins. It is

@@ -75,9 +75,9 @@ type Request struct {
 	Series      *Series      `json:"series,omitempty"`      // several runs approved at once
 	Reason      string       `json:"reason,omitempty"`      // why it ended early, in our words or the revoker's
 	Issued      int          `json:"issued,omitempty"`      // credentials ever planned
-	Glass       *Glass       `json:"glass,omitempty"`  // of a break-glass
-	Review      *Review      `json:"review,omitempty"` // owed, or given
-	Fed         int          `json:"fed,omitempty"`    // entries of the history that the feed of events has
+	Glass       *Glass       `json:"glass,omitempty"`       // of a break-glass
+	Review      *Review      `json:"review,omitempty"`      // owed, or given
+	Fed         int          `json:"fed,omitempty"`         // entries of the history that the feed of events has
 	Times       Times        `json:"times"`
 	Rev         uint64       `json:"rev"` // counts writes; compared when a lock was given up in between
 

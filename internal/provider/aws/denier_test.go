@@ -13,6 +13,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/providertest"
 )
 
 // noCancel is the context of calls that nothing cuts short.
@@ -177,7 +178,7 @@ func TestStaleReadsHealAtTheRecheck(t *testing.T) {
 	})
 }
 
-func closeAll(t fataler, list []*Provider) {
+func closeAll(t providertest.Fataler, list []*Provider) {
 	for _, p := range list {
 		if err := p.Close(); err != nil {
 			t.Fatalf("close: %v", err)
@@ -205,7 +206,7 @@ func TestEveryRevokedSessionIsDeniedAndNoLiveOne(t *testing.T) {
 	})
 }
 
-func policyOfSize(t fataler, n int) string {
+func policyOfSize(t providertest.Fataler, n int) string {
 	text := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"*","Sid":"%s"}]}`
 	if n < len(text) {
 		t.Fatalf("a policy of %d characters is too small", n)

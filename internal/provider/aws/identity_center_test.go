@@ -8,6 +8,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/providertest"
 )
 
 func centerFields(more ...any) contract.Values {
@@ -19,7 +20,7 @@ func centerFields(more ...any) contract.Values {
 	return v
 }
 
-func (w *fakeAWS) askFor(t fataler, user string, fields contract.Values) contract.Input {
+func (w *fakeAWS) askFor(t providertest.Fataler, user string, fields contract.Values) contract.Input {
 	t.Helper()
 	in := w.ask(t, time.Hour, fields)
 	in.Principal = user

@@ -1,7 +1,6 @@
 package aws
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,13 +10,8 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/providertest"
 )
-
-// fataler is what a test and a property test have in common.
-type fataler interface {
-	Helper()
-	Fatalf(format string, args ...any)
-}
 
 // memoryLog keeps what was logged.
 type memoryLog struct {
@@ -36,12 +30,12 @@ func (l *memoryLog) Warn(msg string, args ...any)  { l.add(msg, args...) }
 func (l *memoryLog) Error(msg string, args ...any) { l.add(msg, args...) }
 
 // instance opens one provider process on the fake.
-func (w *fakeAWS) instance(t fataler, change func(*contract.Target)) *Provider {
+func (w *fakeAWS) instance(t providertest.Fataler, change func(*contract.Target)) *Provider {
 	t.Helper()
 	return w.instanceAt(t, usualPace(), change)
 }
 
-func (w *fakeAWS) instanceAt(t fataler, pace pace, change func(*contract.Target)) *Provider {
+func (w *fakeAWS) instanceAt(t providertest.Fataler, pace pace, change func(*contract.Target)) *Provider {
 	t.Helper()
 	target := fakeTarget(rootKey)
 	target.Place = homeAccount
@@ -82,19 +76,11 @@ func closing(t *testing.T, p *Provider) *Provider {
 }
 
 // ask is a fresh credential's input for a role with these fields.
-func (w *fakeAWS) ask(t fataler, life time.Duration, fields contract.Values) contract.Input {
+func (w *fakeAWS) ask(t providertest.Fataler, life time.Duration, fields contract.Values) contract.Input {
 	t.Helper()
 	now := w.clk.Now()
-	ids := make([]string, 2)
-	for i := range ids {
-		id, err := domain.NewID(now, rand.Reader)
-		if err != nil {
-			t.Fatalf("id: %v", err)
-		}
-		ids[i] = id
-	}
 	return contract.Input{
-		Credential: domain.CredentialID(ids[0]), Request: domain.RequestID(ids[1]), Role: "prod", Person: "alice", Ticket: "T-1",
+		Credential: domain.CredentialID(providertest.NewID(t, now)), Request: domain.RequestID(providertest.NewID(t, now)), Role: "prod", Person: "alice", Ticket: "T-1",
 		EntityID: "e-1", Fields: fields, NotAfter: now.Add(life),
 	}
 }
@@ -107,7 +93,7 @@ type grant struct {
 }
 
 // issue plans and issues.
-func issue(t fataler, p *Provider, in contract.Input) (grant, error) {
+func issue(t providertest.Fataler, p *Provider, in contract.Input) (grant, error) {
 	t.Helper()
 	h, err := p.Plan(noCancel, in)
 	if err != nil {
@@ -124,7 +110,7 @@ func issue(t fataler, p *Provider, in contract.Input) (grant, error) {
 	return g, err
 }
 
-func mustIssue(t fataler, p *Provider, in contract.Input) grant {
+func mustIssue(t providertest.Fataler, p *Provider, in contract.Input) grant {
 	t.Helper()
 	g, err := issue(t, p, in)
 	if err != nil {
@@ -133,7 +119,7 @@ func mustIssue(t fataler, p *Provider, in contract.Input) grant {
 	return g
 }
 
-func mustRevoke(t fataler, p *Provider, h domain.Handle) contract.Ended {
+func mustRevoke(t providertest.Fataler, p *Provider, h domain.Handle) contract.Ended {
 	t.Helper()
 	ended, err := p.Revoke(noCancel, h)
 	if err != nil {
@@ -163,7 +149,7 @@ func codeOf(err error) string {
 	return ""
 }
 
-func wantCode(t fataler, err error, code string) {
+func wantCode(t providertest.Fataler, err error, code string) {
 	t.Helper()
 	if codeOf(err) != code {
 		t.Fatalf("got %v, want an error with code %s", err, code)
@@ -174,7 +160,7 @@ func wantCode(t fataler, err error, code string) {
 }
 
 // session finds what STS gave for a credential.
-func (w *fakeAWS) session(t fataler, g grant) *fakeSession {
+func (w *fakeAWS) session(t providertest.Fataler, g grant) *fakeSession {
 	t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -2,7 +2,6 @@ package azure
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -85,7 +84,7 @@ func (k *kit) surroundings() surroundings {
 	return surroundings{transport: func(contract.Env, bool) http.RoundTripper { return k.cloud }, pace: noWait}
 }
 
-func (k *kit) env() contract.Env { return contract.Env{Clock: k.clk, Log: quiet{}} }
+func (k *kit) env() contract.Env { return contract.Env{Clock: k.clk, Log: providertest.Quiet{}} }
 
 // target is the usual target, with some fields changed.
 func (k *kit) target(change contract.Values) contract.Target {
@@ -113,17 +112,10 @@ func (k *kit) open(t testing.TB, target contract.Target) *Provider {
 // input is a fresh credential of a role.
 func (k *kit) input(t testing.TB, fields contract.Values) contract.Input {
 	t.Helper()
-	ids := make([]string, 2)
-	for i := range ids {
-		id, err := domain.NewID(k.clk.Now(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids[i] = id
-	}
+	now := k.clk.Now()
 	return contract.Input{
-		Credential: domain.CredentialID(ids[0]), Request: domain.RequestID(ids[1]), Role: "reader", Person: "alice",
-		Principal: alice, Fields: normalize(fields), NotAfter: k.clk.Now().Add(10 * time.Minute),
+		Credential: domain.CredentialID(providertest.NewID(t, now)), Request: domain.RequestID(providertest.NewID(t, now)), Role: "reader", Person: "alice",
+		Principal: alice, Fields: normalize(fields), NotAfter: now.Add(10 * time.Minute),
 	}
 }
 
@@ -131,20 +123,11 @@ func (k *kit) input(t testing.TB, fields contract.Values) contract.Input {
 // was noted.
 func (k *kit) issue(t testing.TB, p *Provider, in contract.Input) (contract.Issued, domain.Handle, error) {
 	t.Helper()
-	last, err := p.Plan(t.Context(), in)
+	h, err := p.Plan(t.Context(), in)
 	if err != nil {
-		return contract.Issued{}, last, err
+		return contract.Issued{}, h, err
 	}
-	save := func(h domain.Handle) error { last = h; return nil }
-	for range 40 {
-		issued, err := p.Issue(t.Context(), in, last, save)
-		if err != nil || issued.PollAfter == 0 {
-			return issued, last, err
-		}
-		k.clk.Advance(issued.PollAfter)
-	}
-	t.Fatal("the credential never became usable")
-	return contract.Issued{}, last, nil
+	return providertest.IssueUsable(t, p, in, h, k.clk)
 }
 
 func (k *kit) mustIssue(t testing.TB, p *Provider, fields contract.Values) (contract.Issued, domain.Handle) {
@@ -156,28 +139,10 @@ func (k *kit) mustIssue(t testing.TB, p *Provider, fields contract.Values) (cont
 	return issued, last
 }
 
-// mustEnd revokes until nothing is left to clear.
 func (k *kit) mustEnd(t testing.TB, p *Provider, h domain.Handle) {
 	t.Helper()
-	for range 20 {
-		ended, err := p.Revoke(t.Context(), h)
-		if err != nil {
-			t.Fatalf("revoke: %v", err)
-		}
-		if ended.Done() {
-			return
-		}
-		h = ended.Rest
-		k.clk.Advance(ended.Again.Sub(k.clk.Now()))
-	}
-	t.Fatal("a remainder is still left")
+	providertest.MustEnd(t, p, h, k.clk)
 }
-
-type quiet struct{}
-
-func (quiet) Debug(string, ...any) {}
-func (quiet) Warn(string, ...any)  {}
-func (quiet) Error(string, ...any) {}
 
 // exists lists what is there for a handle. What gives access counts once.
 func (k *kit) exists(t testing.TB, h domain.Handle) []providertest.Object {

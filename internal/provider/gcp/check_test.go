@@ -110,7 +110,7 @@ func TestEveryMethodThatIsCalledIsGooglesOwn(t *testing.T) {
 		if err := p.List(t.Context(), func(contract.Found) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
-		k.mustEndLong(t, p, h)
+		k.mustEnd(t, p, h)
 	}
 	if _, err := p.Check(t.Context(), specs); err != nil {
 		t.Fatal(err)

@@ -129,7 +129,7 @@ func (k *kit) surroundings() surroundings {
 	}
 }
 
-func (k *kit) env() contract.Env { return contract.Env{Clock: k.clk, Log: quiet{}} }
+func (k *kit) env() contract.Env { return contract.Env{Clock: k.clk, Log: providertest.Quiet{}} }
 
 // target is the usual target, with some fields changed.
 func (k *kit) target(change contract.Values) contract.Target {
@@ -160,17 +160,10 @@ func (k *kit) open(t testing.TB, target contract.Target) *Provider {
 // input is a fresh credential of a role.
 func (k *kit) input(t testing.TB, fields contract.Values) contract.Input {
 	t.Helper()
-	ids := make([]string, 2)
-	for i := range ids {
-		id, err := domain.NewID(k.clk.Now(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids[i] = id
-	}
+	now := k.clk.Now()
 	return contract.Input{
-		Credential: domain.CredentialID(ids[0]), Request: domain.RequestID(ids[1]), Role: "reader", Person: "alice",
-		Principal: "user:alice@example.com", Fields: normalize(fields), NotAfter: k.clk.Now().Add(10 * time.Minute),
+		Credential: domain.CredentialID(providertest.NewID(t, now)), Request: domain.RequestID(providertest.NewID(t, now)), Role: "reader", Person: "alice",
+		Principal: "user:alice@example.com", Fields: normalize(fields), NotAfter: now.Add(10 * time.Minute),
 	}
 }
 
@@ -187,20 +180,7 @@ func (k *kit) plan(t testing.TB, p *Provider, in contract.Input) domain.Handle {
 // was noted.
 func (k *kit) issue(t testing.TB, p *Provider, in contract.Input, h domain.Handle) (contract.Issued, domain.Handle, error) {
 	t.Helper()
-	last := h
-	save := func(h domain.Handle) error {
-		last = h
-		return nil
-	}
-	for range 60 {
-		issued, err := p.Issue(t.Context(), in, last, save)
-		if err != nil || issued.PollAfter == 0 {
-			return issued, last, err
-		}
-		k.clk.Advance(issued.PollAfter)
-	}
-	t.Fatal("the credential never became usable")
-	return contract.Issued{}, last, nil
+	return providertest.IssueUsable(t, p, in, h, k.clk)
 }
 
 func (k *kit) mustIssue(t testing.TB, p *Provider, fields contract.Values) (contract.Issued, domain.Handle) {
@@ -213,28 +193,10 @@ func (k *kit) mustIssue(t testing.TB, p *Provider, fields contract.Values) (cont
 	return issued, last
 }
 
-// mustEnd revokes until nothing is left to clear.
 func (k *kit) mustEnd(t testing.TB, p *Provider, h domain.Handle) {
 	t.Helper()
-	for range 20 {
-		ended, err := p.Revoke(t.Context(), h)
-		if err != nil {
-			t.Fatalf("revoke: %v", err)
-		}
-		if ended.Done() {
-			return
-		}
-		h = ended.Rest
-		k.clk.Advance(ended.Again.Sub(k.clk.Now()))
-	}
-	t.Fatal("a remainder is still left")
+	providertest.MustEnd(t, p, h, k.clk)
 }
-
-type quiet struct{}
-
-func (quiet) Debug(string, ...any) {}
-func (quiet) Warn(string, ...any)  {}
-func (quiet) Error(string, ...any) {}
 
 var discovery = sync.OnceValues(func() (*fakegcp.Discovery, error) { return fakegcp.LoadDiscovery(".") })
 

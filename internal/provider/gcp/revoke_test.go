@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/gcp/fakegcp"
 )
@@ -131,29 +130,12 @@ func TestAnAnswerThatGotLostLeavesNothing(t *testing.T) {
 				wantError(t, err, "UNAVAILABLE", "could not do it now")
 			}
 			k.cloud.Forget()
-			k.mustEndLong(t, k.open(t, k.target(nil)), h)
+			k.mustEnd(t, k.open(t, k.target(nil)), h)
 			for _, o := range k.exists(t, h) {
 				t.Errorf("left: %s", o.What)
 			}
 		})
 	}
-}
-
-// mustEndLong is mustEnd for credentials that may have to end by themselves.
-func (k *kit) mustEndLong(t testing.TB, p *Provider, h domain.Handle) {
-	t.Helper()
-	for range 20 {
-		ended, err := p.Revoke(t.Context(), h)
-		if err != nil {
-			t.Fatalf("revoke: %v", err)
-		}
-		if ended.Done() {
-			return
-		}
-		h = ended.Rest
-		k.clk.Advance(max(ended.Again.Sub(k.clk.Now()), time.Second))
-	}
-	t.Fatal("a remainder is still left")
 }
 
 func TestRevokingFailsWhenAnyPartOfItDoes(t *testing.T) {

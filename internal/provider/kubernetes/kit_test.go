@@ -1,7 +1,6 @@
 package kubernetes
 
 import (
-	"crypto/rand"
 	"errors"
 	"maps"
 	"strings"
@@ -54,16 +53,8 @@ func (b *bench) open() {
 
 func (b *bench) input(fields contract.Values, params map[string]string) contract.Input {
 	b.Helper()
-	ids := [2]string{}
-	for i := range ids {
-		id, err := domain.NewID(b.clk.Now(), rand.Reader)
-		if err != nil {
-			b.Fatal(err)
-		}
-		ids[i] = id
-	}
 	return contract.Input{
-		Credential: domain.CredentialID(ids[0]), Request: domain.RequestID(ids[1]), Role: "deployers", EntityID: "entity-of-alice",
+		Credential: domain.CredentialID(b.newID()), Request: domain.RequestID(b.newID()), Role: "deployers", EntityID: "entity-of-alice",
 		Person: "alice", Ticket: "OPS-1", Principal: "alice", Fields: fields, Params: params, NotAfter: b.clk.Now().Add(time.Hour),
 	}
 }

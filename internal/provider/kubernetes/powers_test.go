@@ -1,7 +1,6 @@
 package kubernetes
 
 import (
-	"crypto/rand"
 	"errors"
 	"slices"
 	"strings"
@@ -11,19 +10,15 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/providertest"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/remote"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
 func (b *bench) newID() string {
 	b.Helper()
-	id, err := domain.NewID(b.clk.Now(), rand.Reader)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return id
+	return providertest.NewID(b, b.clk.Now())
 }
 
 // staged stages a new root and opens an instance that acts with it.

@@ -2,7 +2,6 @@ package providertest
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -79,16 +78,8 @@ func (r *run) open(target contract.Target) contract.Provider {
 func (r *run) input() contract.Input {
 	r.Helper()
 	now := r.w.Env.Clock.Now()
-	ids := make([]string, 2)
-	for i := range ids {
-		id, err := domain.NewID(now, rand.Reader)
-		if err != nil {
-			r.Fatal(err)
-		}
-		ids[i] = id
-	}
 	return contract.Input{
-		Credential: domain.CredentialID(ids[0]), Request: domain.RequestID(ids[1]), Role: "conformance",
+		Credential: domain.CredentialID(NewID(r, now)), Request: domain.RequestID(NewID(r, now)), Role: "conformance",
 		EntityID: "00000000-0000-0000-0000-00000000a11c", Person: "alice", Ticket: "T-1",
 		Principal: r.c.Principal, Fields: r.c.Fields, Params: r.c.Params, NotAfter: now.Add(lifetime),
 	}

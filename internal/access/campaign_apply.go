@@ -2,7 +2,6 @@ package access
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -26,8 +25,8 @@ func (w *reaper) closeDueCampaigns(ctx context.Context) {
 	}
 }
 
-// applyCampaign removes from the role whom the review removed, as an ordinary
-// edit of it, and ends what they have open. Every step may be repeated.
+// applyCampaign removes from the role whom the review removed, as an edit of it, and
+// ends what they have open. Every step may be repeated.
 func (a *Access) applyCampaign(ctx context.Context, id string) error {
 	c, err := a.store.Campaign(ctx, id)
 	if err != nil || c == nil || c.State != domain.CampaignClosing {
@@ -48,6 +47,9 @@ func (a *Access) applyCampaign(ctx context.Context, id string) error {
 	return err
 }
 
+// removePrincipals has the role name those no more who were removed, and returns
+// in our words what came of it. What they have open ends in any case: only that
+// they may ask anew may wait for a second person.
 func (a *Access) removePrincipals(ctx context.Context, c domain.Campaign) (string, error) {
 	role, err := a.store.Role(ctx, c.Role)
 	if err != nil {
@@ -57,28 +59,102 @@ func (a *Access) removePrincipals(ctx context.Context, c domain.Campaign) (strin
 		return "the role is gone; nothing is left to remove", nil
 	}
 	outcome := fmt.Sprintf("removed %d of %d principals", len(c.Removed), len(c.Items))
-	next := role.Without(c.Removed)
-	if len(next.Principals()) == len(role.Principals()) {
-		// Removed by a try that was cut off, or by somebody else; what they have
-		// open may still be there.
-		return outcome, a.endRemoved(ctx, *role, c.ID)
+	left := role.Without(c.Removed)
+	if !left.HasEligible() {
+		// A role for nobody is none: so nobody gets through to it instead.
+		return outcome + "; nobody would be left, so a hold is in force on the role until it is changed or deleted", a.holdRole(ctx, c)
 	}
 	author, err := a.campaignAuthor(ctx, c)
 	if err != nil {
 		return "", err
 	}
-	v, err := a.WriteRole(ctx, Caller{}, c.Role, RoleEdit{Core: func(r *domain.Role) { *r = r.Without(c.Removed) }},
-		EditOptions{Live: LiveKeep, author: author})
-	switch f, refused := errors.AsType[*fault.Error](err); {
-	case refused && f.Kind == fault.Invalid:
-		// A role for nobody is none: so nobody gets through to it instead.
-		return outcome + "; nobody would be left, so a hold is in force on the role until it is changed or deleted", a.holdRole(ctx, c)
-	case err != nil:
+	agreed, alone, err := a.agreedRemovals(ctx, c, author.Party)
+	if err != nil {
 		return "", err
-	case v.Effect.Proposed.Waits:
-		return outcome + ", once another person confirms the edit of the role", nil
 	}
-	return outcome, a.endRemoved(ctx, v.Role, c.ID)
+	if _, err := a.narrow(ctx, c.Role, agreed, EditOptions{Live: LiveKeep, narrows: true, seconded: true}); err != nil {
+		return "", err
+	}
+	if err := a.endRemoved(ctx, left, c.ID); err != nil {
+		return "", err
+	}
+	waits, err := a.narrow(ctx, c.Role, alone, EditOptions{Live: LiveKeep, narrows: true, author: author})
+	if waits {
+		outcome += fmt.Sprintf(", %d of them once another person confirms the edit of the role", len(alone))
+	}
+	return outcome, err
+}
+
+// narrow removes principals from a role, unless it names none of them any more.
+func (a *Access) narrow(ctx context.Context, name string, gone []domain.Principal, o EditOptions) (waits bool, err error) {
+	role, err := a.store.Role(ctx, name)
+	if err != nil || role == nil || len(role.Without(gone).Principals()) == len(role.Principals()) {
+		return false, err
+	}
+	v, err := a.WriteRole(ctx, Caller{}, name, RoleEdit{Core: func(r *domain.Role) { *r = r.Without(gone) }}, o)
+	if err != nil {
+		return false, err
+	}
+	return v.Effect.Proposed.Waits, nil
+}
+
+// agreedRemovals are those that a reviewer has asked for who is another person than
+// the author of the edit: two people have agreed on them already. The others are the
+// author's alone.
+func (a *Access) agreedRemovals(ctx context.Context, c domain.Campaign, author domain.Party) (agreed, alone []domain.Principal, err error) {
+	asked := map[domain.Principal]*domain.Party{}
+	for _, x := range c.Items {
+		if x.Verdict == domain.Remove {
+			asked[x.Principal] = x.By
+		}
+	}
+	for _, p := range c.Removed {
+		by := asked[p]
+		two := false
+		if by != nil {
+			if two, err = a.twoPeople(ctx, author, *by); err != nil {
+				return nil, nil, err
+			}
+		}
+		if two {
+			agreed = append(agreed, p)
+		} else {
+			alone = append(alone, p)
+		}
+	}
+	return agreed, alone, nil
+}
+
+// twoPeople tells whether two parties are surely two people: by what was stored,
+// and by what is true of them now.
+func (a *Access) twoPeople(ctx context.Context, x, y domain.Party) (bool, error) {
+	if domain.SameProposer(x, y) {
+		return false, nil
+	}
+	cfg, err := a.store.Config(ctx)
+	if err != nil {
+		return false, err
+	}
+	var people []domain.Person
+	for _, p := range []domain.Party{x, y} {
+		if p.Entity == "" { // gone, or a token without identity
+			people = append(people, p.Person)
+			continue
+		}
+		e, err := a.directory.Entity(ctx, p.Entity, false)
+		if err != nil {
+			return false, err
+		}
+		if e == nil {
+			return false, nil
+		}
+		now, ok := domain.PersonOf(*e, cfg.PersonKey)
+		if !ok {
+			return false, nil
+		}
+		people = append(people, now)
+	}
+	return people[0] != people[1], nil
 }
 
 // campaignAuthor is who proposes what an access review removes, where edits take two

@@ -195,6 +195,9 @@ func (a *Access) DropCampaign(ctx context.Context, c Caller, id string) error {
 
 // CloseCampaign closes an access review before it is due, and applies it.
 func (a *Access) CloseCampaign(ctx context.Context, c Caller, id string) (*domain.Campaign, error) {
+	if err := a.indexed(ctx); err != nil {
+		return nil, err // what is open of those who are removed has to be known
+	}
 	by := a.namedCaller(ctx, c)
 	out, err := a.campaigns.change(ctx, id, func(cur *domain.Campaign) (*domain.Campaign, error) {
 		switch {

@@ -2,6 +2,7 @@ package access_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -240,20 +241,76 @@ func TestEligibilityReport(t *testing.T) {
 	}
 }
 
-// Where edits take two people, what a review removes waits for the second one.
+// What a review removes ends access: where edits take two people it waits for
+// nobody, whatever edit of the role waits, and whatever is wrong with the role.
 func TestAccessReviewUnderEditSOD(t *testing.T) {
+	for name, before := range map[string]func(m *mount){
+		"nothing else going on": func(*mount) {},
+		"another person's edit waits": func(m *mount) {
+			_, err := m.editAs(who("dave"), func(r *domain.Role) { r.Approvals = 2 })
+			m.must(err)
+		},
+		"a role without the owner that edits ask for": func(m *mount) {
+			m.must(onlyErr(m.editAs(who("dave"), func(r *domain.Role) { r.Description = "x" })))
+			m.ownerless("admin")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := sod(t)
+			m.people.add(person("frank", "interns"))
+			m.unsod(func() {
+				m.role("admin", func(r *domain.Role) { r.EligibleGroups, r.Owner = []string{"engineers", "interns"}, "carol" }, nil)
+			})
+			before(m)
+			c := m.campaign("keep")
+			m.must(m.judged("bob", c, "group:interns", "remove"))
+			m.clk.Advance(25 * time.Hour)
+			removed, kept := m.granted("frank", "admin"), m.granted("alice", "admin")
+			m.tick()
+			got, err := m.a.Campaign(t.Context(), c)
+			m.must(err)
+			if got.State != domain.CampaignClosed || got.Outcome != "removed 1 of 2 principals" {
+				t.Errorf("%s: %s", got.State, got.Outcome)
+			}
+			m.eligible("group:engineers")
+			m.state(removed, domain.Revoked)
+			m.state(kept, domain.Active)
+			if holds, err := m.a.Holds(t.Context()); err != nil || len(holds) > 0 {
+				t.Errorf("holds: %v, %v", holds, err)
+			}
+		})
+	}
+}
+
+// What one person alone removes waits for another one, and what those who are
+// removed have open ends all the same.
+func TestAccessReviewThatWaitsEndsWhatIsOpen(t *testing.T) {
 	m := sod(t)
+	m.people.add(person("frank", "interns"))
 	m.unsod(func() {
 		m.role("admin", func(r *domain.Role) { r.EligibleGroups = []string{"engineers", "interns"} }, nil)
 	})
-	c := m.campaign("keep")
-	m.must(m.judged("bob", c, "group:interns", "remove"))
-	got, err := m.a.CloseCampaign(t.Context(), access.Caller{}, c)
+	removed, kept := m.granted("frank", "admin"), m.granted("alice", "admin")
+	c := m.campaign("remove")
+	m.must(m.judged("bob", c, "group:engineers", "keep"))
+	got, err := m.a.CloseCampaign(t.Context(), who("bob"), c)
 	m.must(err)
-	if got.State != domain.CampaignClosed || got.Outcome != "removed 1 of 2 principals, once another person confirms the edit of the role" {
+	if got.Outcome != "removed 1 of 2 principals, 1 of them once another person confirms the edit of the role" {
 		t.Errorf("%s: %s", got.State, got.Outcome)
 	}
+	m.state(removed, domain.Revoked)
+	m.state(kept, domain.Active)
 	m.eligible("group:engineers", "group:interns")
-	m.must(m.confirm("bob", domain.EditRole, "admin"))
+	m.must(m.confirm("carol", domain.EditRole, "admin"))
 	m.eligible("group:engineers")
+}
+
+// ownerless takes a role's owner away on the disk, as a role from before edit_sod
+// may be.
+func (m *mount) ownerless(name string) {
+	m.Helper()
+	m.disk.mu.Lock()
+	m.disk.data["role/"+name] = []byte(strings.ReplaceAll(string(m.disk.data["role/"+name]), `"owner":"carol",`, ""))
+	m.disk.mu.Unlock()
+	m.crash()
 }

@@ -65,7 +65,7 @@ func (a *Access) editor(ctx context.Context, c Caller) editor {
 
 // needsSecond tells whether an edit waits for another person.
 func (a *Access) needsSecond(ctx context.Context, o EditOptions, security bool) (bool, error) {
-	if o.confirms != nil || !security {
+	if o.confirms != nil || o.seconded || !security {
 		return false, nil
 	}
 	cfg, err := a.store.Config(ctx)

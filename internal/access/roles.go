@@ -31,6 +31,16 @@ type EditOptions struct {
 
 	confirms *store.Proposal // another person's proposal, which this edit puts in force
 	author   *editor         // who proposes it, where that is not who calls
+	// narrows marks an edit that does nothing but remove principals: what else is
+	// wrong with the role does not keep it from that.
+	narrows bool
+	// seconded marks one that another person than its author has agreed to.
+	seconded bool
+}
+
+// excuses tells whether what is wrong with a role does not matter to the edit.
+func (o EditOptions) excuses(next domain.Role, err error) bool {
+	return o.narrows && next.HasEligible() && fault.From(err).Kind == fault.Invalid
 }
 
 // Effect says what an edit does, or would do.
@@ -119,7 +129,7 @@ func (a *Access) WriteRole(ctx context.Context, c Caller, name string, e RoleEdi
 		}
 		return a.store.SharedTarget(next.Target, func() error {
 			report, err := a.checkRole(ctx, next)
-			if err != nil {
+			if err != nil && !o.excuses(next, err) {
 				return err
 			}
 			eff, err := a.putRole(ctx, tx, by, old, next, o)

@@ -50,6 +50,9 @@ func (r Role) Principals() []Principal {
 	return out
 }
 
+// HasEligible tells whether the role names anybody who is eligible.
+func (r Role) HasEligible() bool { return len(r.EligibleGroups)+len(r.EligibleEntities) > 0 }
+
 // Without is the role without some of its principals.
 func (r Role) Without(gone []Principal) Role {
 	cut := func(kind string, refs []string) []string {

@@ -11,7 +11,8 @@
 #   CLIENTS=1,8,64 clients of the closed loops
 #   LARGE=100000   stored requests of the large cases;  FULL=1 adds 1000000
 #   DUE=10000      credentials that are due at once
-#   ONLY=regexp    parts: memory-creds memory-roles raft-creds raft-start scale peers
+#   ONLY=regexp    parts: memory-creds memory-roles raft-creds raft-start scale-stored
+#                  scale-ends peers-aws peers-kubernetes
 #   INTO=dir       adds to the results of an earlier run
 #   PIM_BENCH_PROFILES=dir  processor profiles of the plugin while credentials are read
 set -euo pipefail

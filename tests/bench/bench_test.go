@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
-	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
 )
 
 func now() time.Time { return clock.System{}.Now() }
@@ -26,6 +25,8 @@ type plan struct {
 	slice   time.Duration
 	people  int
 	clients []int
+	besides []int // clients beside other engines
+	mounts  int   // of another engine that holds each of them back
 	sizes   []int // stored requests
 	large   int   // stored requests of the cases that have one size
 	due     int   // credentials that are due, or revoked, at once
@@ -36,15 +37,15 @@ type plan struct {
 func planned(t *testing.T) plan {
 	t.Helper()
 	p := plan{
-		rounds: 1, slice: 200 * time.Millisecond, people: 2, clients: []int{1, 2}, sizes: []int{0, 50}, large: 50, due: 20,
-		only: regexp.MustCompile("memory-creds|scale"), dir: t.TempDir(),
+		rounds: 1, slice: 200 * time.Millisecond, people: 2, clients: []int{1, 2}, besides: []int{2}, mounts: 2,
+		sizes: []int{0, 50}, large: 50, due: 20, only: regexp.MustCompile("memory-creds|scale|peers"), dir: t.TempDir(),
 	}
 	if os.Getenv("PIM_BENCH") != "full" {
 		return p
 	}
 	p = plan{
 		full: true, rounds: number(t, "ROUNDS", 5), slice: time.Duration(number(t, "SLICE_MS", 1000)) * time.Millisecond, people: 32,
-		clients: clientsOf(t), sizes: []int{0, 10_000, number(t, "LARGE", 100_000)}, large: number(t, "LARGE", 100_000),
+		clients: clientsOf(t), besides: []int{1, 8}, mounts: 64, sizes: []int{0, 10_000, number(t, "LARGE", 100_000)}, large: number(t, "LARGE", 100_000),
 		due: number(t, "DUE", 10_000), only: regexp.MustCompile(os.Getenv("ONLY")), dir: os.Getenv("PIM_BENCH_DIR"),
 	}
 	if os.Getenv("FULL") == "1" {
@@ -94,8 +95,10 @@ func TestBench(t *testing.T) {
 		{"memory-roles", inmem, b.together},
 		{"raft-creds", raft, b.onRaft},
 		{"raft-start", raft, b.started},
-		{"scale", inmem, b.atScale},
-		{"peers", inmem, b.besidePeers},
+		{"scale-stored", inmem, b.stored},
+		{"scale-ends", inmem, b.atOnce},
+		{"peers-aws", inmem, b.besideAWS},
+		{"peers-kubernetes", inmem, b.besideKubernetes},
 	} {
 		if !b.only.MatchString(part.name) {
 			continue
@@ -176,15 +179,6 @@ func (b *run) machine() []string {
 	}
 	return []string{fmt.Sprintf("%s, %s, %d rounds of %s; load average at the end %s; host %s.",
 		now().Format("2006-01-02 15:04 MST"), model, b.rounds, b.slice, load, hostVersion(b.t))}
-}
-
-func hostVersion(t *testing.T) string {
-	t.Helper()
-	root, err := harness.RepoRoot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return versionOf(t, root)
 }
 
 // clientsOf is how many clients read at the same time, by comma in CLIENTS.

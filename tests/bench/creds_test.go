@@ -4,19 +4,14 @@ import (
 	"fmt"
 	"net/http"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 )
 
-func versionOf(t *testing.T, root string) string {
+func hostVersion(t *testing.T) string {
 	t.Helper()
-	bin, err := exec.CommandContext(t.Context(), filepath.Join(root, "scripts", "host.sh")).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.CommandContext(t.Context(), strings.TrimSpace(string(bin)), "version").Output()
+	out, err := exec.CommandContext(t.Context(), script(t, "host.sh"), "version").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,35 +41,21 @@ func (b *run) next(w *world, s series, clients int) Next {
 
 // slice1 measures one series once and cleans up after it.
 func (b *run) slice1(w *world, table, row string, s series, clients, round int) {
-	pid := 0
+	var plugin []int
 	if s.m != nil {
-		pid = int(s.m.counters()["pid"])
+		plugin = []int{s.m.pid()}
 	}
 	if s.name == "pim" {
 		s.m.profile()
 	}
-	before, plugin, host := w.commits(), 0.0, w.spent(w.host.PID())
-	if pid > 0 {
-		plugin = w.spent(pid)
-	}
-	sample := w.load.Closed(w.t.Context(), clients, b.slice, b.next(w, s, clients))
-	host = w.spent(w.host.PID()) - host
-	if pid > 0 {
-		plugin = w.spent(pid) - plugin
-	}
+	before := w.commits()
+	sample := b.timed(w, point{table, row, s.name, round}, clients, plugin, b.next(w, s, clients))
 	after := w.commits()
 	if s.name == "pim" {
 		s.m.profile()
 	}
 	calls := float64(len(sample.Latencies))
-	if calls == 0 {
-		w.t.Fatalf("%s %s %s: no call succeeded, %d failed", table, row, s.name, sample.Errors)
-	}
-	b.sample(table, row, s.name, round, sample)
-	b.results.Add(table, row, s.name, "host CPU ms/op", round, host/calls)
 	if s.m != nil {
-		b.results.Add(table, row, s.name, "plugin CPU ms/op", round, plugin/calls)
-		b.results.Add(table, row, s.name, "CPU ms/op", round, (host+plugin)/calls)
 		c := s.m.counters()
 		storage := c["gets"] + c["puts"] + c["deletes"] + c["lists"]
 		b.results.Add(table, row, s.name, "storage calls/op", round, storage/calls)
@@ -94,6 +75,31 @@ func (b *run) slice1(w *world, table, row string, s series, clients, round int) 
 	if s.name == "pim" {
 		s.m.renew("one", w.people...)
 	}
+}
+
+// point is where results of one slice belong.
+type point struct {
+	table, row, series string
+	round              int
+}
+
+// timed measures a closed loop and what host and plugin spend on each call.
+func (b *run) timed(w *world, at point, clients int, plugin []int, next Next) Sample {
+	w.t.Helper()
+	host, own := w.spent(w.host.PID()), w.spent(plugin...)
+	sample := w.load.Closed(w.t.Context(), clients, b.slice, next)
+	host, own = w.spent(w.host.PID())-host, w.spent(plugin...)-own
+	calls := float64(len(sample.Latencies))
+	if calls == 0 {
+		w.t.Fatalf("%+v: no call succeeded, %d failed: %v", at, sample.Errors, sample.First)
+	}
+	b.sample(at.table, at.row, at.series, at.round, sample)
+	b.results.Add(at.table, at.row, at.series, "host CPU ms/op", at.round, host/calls)
+	if len(plugin) > 0 {
+		b.results.Add(at.table, at.row, at.series, "plugin CPU ms/op", at.round, own/calls)
+	}
+	b.results.Add(at.table, at.row, at.series, "CPU ms/op", at.round, (host+own)/calls)
+	return sample
 }
 
 func (b *run) sample(table, row, name string, round int, s Sample) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -27,6 +28,7 @@ type Next func(client, n int) (Call, bool)
 type Sample struct {
 	Latencies []time.Duration // of calls that succeeded, sorted
 	Errors    int             // calls with another status than 2xx, or none
+	First     error           // of them
 	Wall      time.Duration   // from the first call to the last answer
 }
 
@@ -71,9 +73,10 @@ func (c *client) send(ctx context.Context, call Call) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(io.Discard, resp.Body)
+	var said bytes.Buffer
+	_, err = io.Copy(&said, resp.Body)
 	if err = errors.Join(err, resp.Body.Close()); err == nil && resp.StatusCode/100 != 2 {
-		err = errStatus
+		err = fmt.Errorf("%w: %d %s", errStatus, resp.StatusCode, said.Bytes()[:min(said.Len(), 300)])
 	}
 	return err
 }
@@ -89,6 +92,9 @@ func (g *gathering) add(took time.Duration, err error) {
 	defer g.mu.Unlock()
 	if err != nil {
 		g.sample.Errors++
+		if g.sample.First == nil {
+			g.sample.First = err
+		}
 		return
 	}
 	g.sample.Latencies = append(g.sample.Latencies, took)

@@ -66,8 +66,9 @@ func (m *mount) store(n int) {
 	m.indexed()
 }
 
-// atScale measures what depends on how much is stored.
-func (b *run) atScale(t *testing.T, w *world) {
+// stored measures what depends on how much is stored. Memory comes last: what the
+// load left behind belongs to it.
+func (b *run) stored(t *testing.T, w *world) {
 	t.Helper()
 	var all []series
 	for _, n := range b.sizes {
@@ -76,11 +77,10 @@ func (b *run) atScale(t *testing.T, w *world) {
 		m.store(n)
 		all = append(all, series{fmt.Sprintf("%d stored", n), m, "creds/one"})
 	}
-	for round := range b.rounds {
+	for round := range 3 * b.rounds { // a slope of some percent is small beside the spread of rounds
 		for i := range all {
 			s := all[(i+round)%len(all)]
-			sample := w.load.Closed(t.Context(), 8, b.slice, b.next(w, s, 8))
-			b.sample("size", "8 clients", s.name, round, sample)
+			b.timed(w, point{"size", "8 clients", s.name, round}, 8, []int{s.m.pid()}, b.next(w, s, 8))
 			s.m.revoke()
 		}
 	}
@@ -89,14 +89,17 @@ func (b *run) atScale(t *testing.T, w *world) {
 		b.results.Add("memory", fmt.Sprintf("%d stored, %d live", b.sizes[i], b.sizes[i]/10), "plugin", "RSS MiB", 0, now)
 		b.results.Add("memory", fmt.Sprintf("%d stored, %d live", b.sizes[i], b.sizes[i]/10), "plugin", "most RSS MiB", 0, most)
 	}
-	large := all[len(b.sizes)-1].m
-	for i, n := range b.sizes {
-		if n == b.large {
-			large = all[i].m
-		}
-	}
-	b.inbox(w, large)
-	b.kill(w, large)
+}
+
+// atOnce measures what comes over many at once: an inbox in front of a long
+// history, the kill switch, and everything being due.
+func (b *run) atOnce(t *testing.T, w *world) {
+	t.Helper()
+	m := w.pim("large")
+	m.role("one", "local", w.people...)
+	m.store(b.large)
+	b.inbox(w, m)
+	b.kill(w, m)
 	b.reaper(w)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -109,10 +110,18 @@ func (m *mount) target(name string, delay time.Duration) {
 // role writes a role and has everybody named hold a grant of it.
 func (m *mount) role(name, target string, people ...*harness.Person) {
 	m.t.Helper()
-	m.write(m.host.Root(), m.path+"/roles/"+name, map[string]any{
+	m.offer(name, target, nil, people...)
+}
+
+// offer is role with fields of the target's type.
+func (m *mount) offer(name, target string, fields map[string]any, people ...*harness.Person) {
+	m.t.Helper()
+	all := map[string]any{
 		"target": target, "eligible_groups": m.group.Name, "approver_groups": m.leads.Name, "max_credentials": perGrant,
 		"ttl": "8h", "lease_ttl": "1h", "require_justification": false, "max_active": 100,
-	})
+	}
+	maps.Copy(all, fields)
+	m.write(m.host.Root(), m.path+"/roles/"+name, all)
 	for _, p := range people {
 		m.grant(name, p)
 	}
@@ -195,6 +204,9 @@ func (m *mount) counters() map[string]float64 {
 	return out
 }
 
+// pid is the plugin's process of this mount. It forgets what was counted so far.
+func (m *mount) pid() int { return int(m.counters()["pid"]) }
+
 // profile starts a CPU profile of the plugin, or ends it, where
 // PIM_BENCH_PROFILES names a directory.
 func (m *mount) profile() {
@@ -207,7 +219,7 @@ func (m *mount) profile() {
 // resident is the memory of the plugin's process in MiB: now, and the most ever.
 func (m *mount) resident() (now, most float64) {
 	m.t.Helper()
-	raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(int(m.counters()["pid"])), "status"))
+	raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(m.pid()), "status"))
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -222,23 +234,25 @@ func (m *mount) resident() (now, most float64) {
 	return of("VmRSS"), of("VmHWM")
 }
 
-// spent is the processor time that a process has used so far, in milliseconds.
+// spent is the processor time that processes have used so far, in milliseconds.
 // Unlike the time that passes it does not depend on what else the machine does.
-func (w *world) spent(pid int) float64 {
+func (w *world) spent(pids ...int) float64 {
 	w.t.Helper()
-	raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(raw), ") ") // behind the name, which may hold anything
-	fields := strings.Fields(rest)
 	ticks := 0.0
-	for _, f := range fields[11:13] { // utime and stime, in hundredths of a second
-		n, err := strconv.ParseFloat(f, 64)
+	for _, pid := range pids {
+		raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		ticks += n
+		_, rest, _ := strings.Cut(string(raw), ") ") // behind the name, which may hold anything
+		fields := strings.Fields(rest)
+		for _, f := range fields[11:13] { // utime and stime, in hundredths of a second
+			n, err := strconv.ParseFloat(f, 64)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			ticks += n
+		}
 	}
 	return ticks * 10
 }

@@ -187,11 +187,7 @@ func afterEnd(r domain.Request, id domain.CredentialID, ended contract.Ended, fa
 	if !ended.Done() {
 		ev = domain.CredAccessOff
 	}
-	next, err := r.ApplyCredential(id, ev, "", now)
-	if err != nil {
-		return r, err
-	}
-	return next.Edit(id, func(c *domain.Credential) {
+	return r.ApplyCredential(id, ev, "", now, func(c *domain.Credential) {
 		if ended.RefusedAfter > 0 {
 			c.RefusedAfter = ended.RefusedAfter.Milliseconds()
 		}

@@ -181,7 +181,11 @@ func (a *Access) intend(ctx context.Context, j *job) error {
 // unchanged insists, while nobody can change them, that role and target are
 // still what the credential was planned with.
 func (a *Access) unchanged(ctx context.Context, j *job) error {
-	role, err := a.store.Role(ctx, j.role.Name)
+	role, err := a.store.RoleRevision(ctx, j.role.Name)
+	if err != nil {
+		return err
+	}
+	target, err := a.store.TargetRevision(ctx, j.role.Target)
 	if err != nil {
 		return err
 	}
@@ -189,7 +193,7 @@ func (a *Access) unchanged(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	if role == nil || role.Revision() != j.req.RoleRevision || t == nil || t.Revision() != j.p.target.Revision() {
+	if role != j.req.RoleRevision || t == nil || target != j.p.revision {
 		return fault.New(fault.Conflict, fault.CodeBusy, "busy: the role or its target is being changed; try again", nil).With("poll_after_seconds", 1)
 	}
 	if t.MaxLive > 0 && a.index.liveAt(t.Name) >= t.MaxLive {

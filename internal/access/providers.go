@@ -37,6 +37,7 @@ type opened struct {
 	contract.Provider
 	descriptor contract.Descriptor
 	target     domain.Target
+	revision   string // of the target
 
 	mu    sync.Mutex
 	check checked
@@ -106,7 +107,7 @@ func (p *providers) make(t domain.Target, secrets map[string]secret.String) (*op
 	if err != nil {
 		return nil, providerFault(err)
 	}
-	return &opened{Provider: inst, descriptor: d, target: t}, nil
+	return &opened{Provider: inst, descriptor: d, target: t, revision: t.Revision()}, nil
 }
 
 // forget closes the instance of one target. Calls in flight on it end by their

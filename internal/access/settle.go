@@ -59,10 +59,6 @@ func (a *Access) settle(ctx context.Context, j *job, issued contract.Issued) (*A
 }
 
 func settled(r domain.Request, j *job, issued contract.Issued, now time.Time) (domain.Request, error) {
-	next, err := r.ApplyCredential(j.cred.ID, domain.CredIssued, "", now)
-	if err != nil {
-		return r, err
-	}
 	if !issued.NotAfter.IsZero() && issued.NotAfter.Before(j.cred.Expires) {
 		j.cred.Expires = issued.NotAfter
 	}
@@ -71,7 +67,7 @@ func settled(r domain.Request, j *job, issued contract.Issued, now time.Time) (d
 	if j.ttl < time.Second { // the host would make it a lease of 32 days, or of no length
 		return r, j.errWindowEnding()
 	}
-	return next.Edit(j.cred.ID, func(c *domain.Credential) {
+	return r.ApplyCredential(j.cred.ID, domain.CredIssued, "", now, func(c *domain.Credential) {
 		c.Handle, c.Expires = j.cred.Handle, j.cred.Expires
 		c.Nonces = []domain.Nonce{{ID: j.nonce, Until: j.cred.Expires}}
 	})

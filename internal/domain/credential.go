@@ -144,8 +144,9 @@ func (r Request) change(id CredentialID, f func(*Credential) error) (Request, er
 	return r, ErrNoCredential
 }
 
-// ApplyCredential is the only way to change a credential's state.
-func (r Request) ApplyCredential(id CredentialID, ev CredentialEvent, why string, now time.Time) (Request, error) {
+// ApplyCredential is the only way to change a credential's state. Bookkeeping of
+// it may change with it, as by Edit.
+func (r Request) ApplyCredential(id CredentialID, ev CredentialEvent, why string, now time.Time, edits ...func(*Credential)) (Request, error) {
 	before, _ := r.Credential(id)
 	next, err := r.change(id, func(c *Credential) error {
 		if !c.move(ev) {
@@ -166,6 +167,11 @@ func (r Request) ApplyCredential(id CredentialID, ev CredentialEvent, why string
 			}
 		case CredIssued:
 		}
+		state := c.State
+		for _, edit := range edits {
+			edit(c)
+		}
+		c.State = state
 		return nil
 	})
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"container/list"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
@@ -14,29 +16,29 @@ import (
 // mean. In memory they take about three times as much.
 const maxParsed = 2 << 20
 
-// parsed remembers what the records of requests mean that were read or written
-// last. It never stands in for a read: the storage is always asked, and only
-// when it answers with the very same bytes they are not parsed once more. Parsing
-// is most of what a read of a credential costs besides its calls.
+// parsed remembers what the records of requests and persons mean that were read
+// or written last. It never stands in for a read: the storage is always asked, and
+// only when it answers with the very same bytes they are not parsed once more.
+// Parsing is most of what a read of a credential costs besides its calls.
 type parsed struct {
 	mu    sync.Mutex
-	byID  map[domain.RequestID]*list.Element // of *meaning
-	order list.List                          // the one used last in front
+	byKey map[string]*list.Element // of *meaning
+	order list.List                // the one used last in front
 	size  int
 }
 
 type meaning struct {
-	id  domain.RequestID
+	key string
 	raw []byte
-	r   domain.Request // never changed: the domain copies what it changes
+	v   any // a domain.Request or domain.PersonRecord, never changed
 }
 
 // of returns what a record means if these bytes were seen before; nil = they
-// were not. The copy is the caller's.
-func (p *parsed) of(id domain.RequestID, raw []byte) *domain.Request {
+// were not.
+func (p *parsed) of(key string, raw []byte) any {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e, ok := p.byID[id]
+	e, ok := p.byKey[key]
 	if !ok {
 		return nil
 	}
@@ -45,55 +47,73 @@ func (p *parsed) of(id domain.RequestID, raw []byte) *domain.Request {
 		return nil
 	}
 	p.order.MoveToFront(e)
-	r := m.r
-	return &r
+	return m.v
 }
 
 // keep remembers what a record means.
-func (p *parsed) keep(id domain.RequestID, raw []byte, r domain.Request) {
+func (p *parsed) keep(key string, raw []byte, v any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.remove(id)
-	if p.byID == nil {
-		p.byID = map[domain.RequestID]*list.Element{}
+	p.remove(key)
+	if p.byKey == nil {
+		p.byKey = map[string]*list.Element{}
 	}
-	p.byID[id] = p.order.PushFront(&meaning{id: id, raw: raw, r: r})
+	p.byKey[key] = p.order.PushFront(&meaning{key: key, raw: raw, v: v})
 	p.size += len(raw)
 	for p.size > maxParsed {
 		if m, ok := p.order.Back().Value.(*meaning); ok {
-			p.remove(m.id)
+			p.remove(m.key)
 		}
 	}
 }
 
 // forget drops one record, and clear all of them.
-func (p *parsed) forget(id domain.RequestID) {
+func (p *parsed) forget(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.remove(id)
+	p.remove(key)
 }
 
 func (p *parsed) clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.byID, p.size = nil, 0
+	p.byKey, p.size = nil, 0
 	p.order.Init()
 }
 
-func (p *parsed) remove(id domain.RequestID) {
-	e, ok := p.byID[id]
+func (p *parsed) remove(key string) {
+	e, ok := p.byKey[key]
 	if !ok {
 		return
 	}
-	delete(p.byID, id)
+	delete(p.byKey, key)
 	if m, ok := p.order.Remove(e).(*meaning); ok {
 		p.size -= len(m.raw)
 	}
 }
 
-// openRequest reads the record of a request that is not archived.
+// openRequest reads the record of a request that is not archived. The copy is the
+// caller's: whatever changes a request copies what it changes.
 func (st *Store) openRequest(ctx context.Context, id domain.RequestID) (*domain.Request, error) {
-	key := keyRequest(id)
+	return getParsed[domain.Request](ctx, st, keyRequest(id))
+}
+
+// Person reads a person's record without a lock; an empty one when there is
+// none.
+func (st *Store) Person(ctx context.Context, p domain.Person) (domain.PersonRecord, error) {
+	r, err := getParsed[domain.PersonRecord](ctx, st, keyPerson(p))
+	if err != nil {
+		return domain.PersonRecord{}, err
+	}
+	if r == nil {
+		return domain.PersonRecord{Person: p}, nil
+	}
+	r.Entries, r.Usage = slices.Clone(r.Entries), maps.Clone(r.Usage) // the caller's own
+	return *r, nil
+}
+
+// getParsed is get that parses only what was not seen before.
+func getParsed[T any](ctx context.Context, st *Store, key string) (*T, error) {
 	entry, err := st.s.Get(ctx, key)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", kind(key), err)
@@ -101,13 +121,13 @@ func (st *Store) openRequest(ctx context.Context, id domain.RequestID) (*domain.
 	if entry == nil {
 		return nil, nil //nolint:nilnil // absent is an ordinary answer of a store
 	}
-	if r := st.parsed.of(id, entry.Value); r != nil {
-		return r, nil
+	if v, ok := st.parsed.of(key, entry.Value).(T); ok {
+		return &v, nil
 	}
-	r := new(domain.Request)
-	if err := decode(entry.Value, r); err != nil {
+	out := new(T)
+	if err := decode(entry.Value, out); err != nil {
 		return nil, fmt.Errorf("%s: %w", kind(key), err)
 	}
-	st.parsed.keep(id, entry.Value, *r)
-	return r, nil
+	st.parsed.keep(key, entry.Value, *out)
+	return out, nil
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
@@ -56,15 +57,35 @@ func TestParsedNeverStandsInForARead(t *testing.T) {
 	}
 }
 
+// A reader may change what it got of a person: nobody else sees that.
+func TestPersonsAreTheReadersOwn(t *testing.T) {
+	st := New(newDisk())
+	want := domain.PersonRecord{
+		Person: "alice", Entries: []domain.PersonEntry{{ID: "1", Role: "admin"}}, Usage: map[string]domain.Usage{"admin": {Count: 1}},
+	}
+	if err := st.WithPerson("alice", func(tx *PersonTx) error { return tx.Put(t.Context(), want) }); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // the first one is parsed, the others are not
+		got, err := st.Person(t.Context(), "alice")
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%+v (%v), want %+v", got, err, want)
+		}
+		got.Entries[0].Closed = domain.Denied
+		got.Usage["admin"] = domain.Usage{}
+		got.Usage["other"] = domain.Usage{}
+	}
+}
+
 // What is remembered is bounded, and what was used last stays.
 func TestParsedIsBounded(t *testing.T) {
 	var p parsed
 	raw := make([]byte, maxParsed/10)
 	for n := range 50 {
-		id := domain.RequestID(fmt.Sprint(n))
-		p.keep(id, raw, domain.Request{ID: id})
-		if p.size > maxParsed || len(p.byID) != p.order.Len() || p.size != len(p.byID)*len(raw) {
-			t.Fatalf("after %d: %d bytes in %d records, listed %d", n, p.size, len(p.byID), p.order.Len())
+		key := fmt.Sprint(n)
+		p.keep(key, raw, domain.Request{})
+		if p.size > maxParsed || len(p.byKey) != p.order.Len() || p.size != len(p.byKey)*len(raw) {
+			t.Fatalf("after %d: %d bytes in %d records, listed %d", n, p.size, len(p.byKey), p.order.Len())
 		}
 		if p.of("0", raw) == nil {
 			t.Fatalf("after %d, what was used last is forgotten", n)

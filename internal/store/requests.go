@@ -100,7 +100,7 @@ func (tx *RequestTx) put(ctx context.Context, r domain.Request, most int) error 
 		raw, err = putWithin(ctx, tx.st.s, keyRequest(tx.id), r, most)
 	}
 	if err == nil {
-		tx.st.parsed.keep(tx.id, raw, r)
+		tx.st.parsed.keep(keyRequest(tx.id), raw, r)
 	}
 	return err
 }
@@ -114,7 +114,7 @@ func (tx *RequestTx) Archive(ctx context.Context, r domain.Request) error {
 
 // Drop removes an archived request from the open ones.
 func (tx *RequestTx) Drop(ctx context.Context) error {
-	defer tx.st.parsed.forget(tx.id)
+	defer tx.st.parsed.forget(keyRequest(tx.id))
 	return del(ctx, tx.st.s, keyRequest(tx.id))
 }
 
@@ -144,19 +144,6 @@ type PersonTx struct {
 func (st *Store) WithPerson(p domain.Person, f func(*PersonTx) error) error {
 	defer st.locks.person.lock(string(p))()
 	return f(&PersonTx{st: st, person: p})
-}
-
-// Person reads a person's record without a lock; an empty one when there is
-// none.
-func (st *Store) Person(ctx context.Context, p domain.Person) (domain.PersonRecord, error) {
-	r, err := get[domain.PersonRecord](ctx, st.s, keyPerson(p))
-	if err != nil {
-		return domain.PersonRecord{}, err
-	}
-	if r == nil {
-		return domain.PersonRecord{Person: p}, nil
-	}
-	return *r, nil
 }
 
 // Get reads the person's record; an empty one when there is none.

@@ -21,8 +21,8 @@ type Store struct {
 
 	mu      sync.RWMutex
 	config  *domain.Config
-	roles   map[string]*domain.Role
-	targets map[string]*domain.Target
+	roles   map[string]*kept[domain.Role]
+	targets map[string]*kept[domain.Target]
 	parsed  parsed // what records of requests mean; see there
 	gen     uint64 // counts drops of the cache, so that a slow read never fills it with old news
 }
@@ -41,8 +41,8 @@ func (st *Store) Drop() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.config = nil
-	st.roles = map[string]*domain.Role{}
-	st.targets = map[string]*domain.Target{}
+	st.roles = map[string]*kept[domain.Role]{}
+	st.targets = map[string]*kept[domain.Target]{}
 	st.gen++
 }
 
@@ -51,25 +51,33 @@ func Cached(key string) bool {
 	return key == keyConfig || strings.HasPrefix(key, prefixRole) || strings.HasPrefix(key, prefixTarget)
 }
 
+// kept is a record in the cache, with its revision, which takes longer to work out
+// than all else that a read of a credential does with the record.
+type kept[T interface{ Revision() string }] struct {
+	v   *T
+	rev func() string
+}
+
 // cached reads through one of the maps of the cache.
-func cached[T any](ctx context.Context, st *Store, pick func() map[string]*T, name, key string) (*T, error) {
+func cached[T interface{ Revision() string }](ctx context.Context, st *Store, pick func() map[string]*kept[T], name, key string) (*kept[T], error) {
 	st.mu.RLock()
-	v, ok := pick()[name]
+	k, ok := pick()[name]
 	gen := st.gen
 	st.mu.RUnlock()
 	if ok {
-		return v, nil
+		return k, nil
 	}
 	v, err := get[T](ctx, st.s, key)
 	if err != nil || v == nil {
 		return nil, err
 	}
+	k = &kept[T]{v: v, rev: sync.OnceValue((*v).Revision)}
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.gen == gen {
-		pick()[name] = v
+		pick()[name] = k
 	}
-	return v, nil
+	return k, nil
 }
 
 func (st *Store) forget(f func()) {
@@ -121,13 +129,47 @@ func (st *Store) UpdateConfig(ctx context.Context, f func(domain.Config) (domain
 // Role reads a role; nil = none. The result is shared: callers do not change
 // it.
 func (st *Store) Role(ctx context.Context, name string) (*domain.Role, error) {
-	return cached(ctx, st, func() map[string]*domain.Role { return st.roles }, name, prefixRole+name)
+	k, err := st.role(ctx, name)
+	if err != nil || k == nil {
+		return nil, err
+	}
+	return k.v, nil
+}
+
+// RoleRevision is the revision of a role as it is now; "" = there is none.
+func (st *Store) RoleRevision(ctx context.Context, name string) (string, error) {
+	k, err := st.role(ctx, name)
+	if err != nil || k == nil {
+		return "", err
+	}
+	return k.rev(), nil
+}
+
+func (st *Store) role(ctx context.Context, name string) (*kept[domain.Role], error) {
+	return cached(ctx, st, func() map[string]*kept[domain.Role] { return st.roles }, name, prefixRole+name)
 }
 
 // Target reads a target without its secrets; nil = none. The result is
 // shared.
 func (st *Store) Target(ctx context.Context, name string) (*domain.Target, error) {
-	return cached(ctx, st, func() map[string]*domain.Target { return st.targets }, name, prefixTarget+name)
+	k, err := st.target(ctx, name)
+	if err != nil || k == nil {
+		return nil, err
+	}
+	return k.v, nil
+}
+
+// TargetRevision is the revision of a target as it is now; "" = there is none.
+func (st *Store) TargetRevision(ctx context.Context, name string) (string, error) {
+	k, err := st.target(ctx, name)
+	if err != nil || k == nil {
+		return "", err
+	}
+	return k.rev(), nil
+}
+
+func (st *Store) target(ctx context.Context, name string) (*kept[domain.Target], error) {
+	return cached(ctx, st, func() map[string]*kept[domain.Target] { return st.targets }, name, prefixTarget+name)
 }
 
 // Roles lists role names after a name, at most limit (0 = all).

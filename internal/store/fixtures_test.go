@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,6 +49,13 @@ var kinds = map[string]struct {
 	}},
 }
 
+// later are fields, with all that is below them, that came after the fixtures:
+// records from before have none of them, and mean the same without.
+var later = map[string][]string{
+	"campaign": {".ClosedBy"},
+	"job":      {".Live", ".More", ".PartOf"},
+}
+
 func first[T any](all []T, err error) (any, error) {
 	if err != nil || len(all) == 0 {
 		return nil, err
@@ -83,6 +91,9 @@ func TestVersion1IsReadForEver(t *testing.T) {
 				t.Errorf("%s is lost", path)
 			}
 			for _, path := range empty("", reflect.ValueOf(got)) {
+				if slices.ContainsFunc(later[name], func(field string) bool { return strings.HasPrefix(path+".", field+".") }) {
+					continue
+				}
 				t.Errorf("%s is in no fixture: later fields are allowed to be absent, but say so in this test", path)
 			}
 		})

@@ -88,8 +88,8 @@ test-azure: ## the Azure provider, every call held to Microsoft's own descriptio
 
 .PHONY: test-bench
 test-bench: ## that make bench works: some seconds of it, and no time is asserted
-	@scripts/build.sh bench
-	@scripts/host.sh >/dev/null
+	@scripts/build.sh bench plain
+	@for tool in host.sh cluster.sh engines.sh "test-aws.sh --tools"; do scripts/$$tool >/dev/null; done
 	cd tests/bench && $(GOTEST) -tags bench ./...
 
 .PHONY: bench

@@ -25,8 +25,11 @@ mkdir -p "$PIM_BENCH_DIR"
 PIM_BENCH_DIR=$(cd "$PIM_BENCH_DIR" && pwd)
 export PIM_BENCH_DIR
 
-scripts/build.sh bench
-scripts/host.sh >/dev/null
+scripts/build.sh bench plain
+for tool in host.sh cluster.sh engines.sh "test-aws.sh --tools"; do
+	# shellcheck disable=SC2086 # a tool and its argument
+	scripts/$tool >/dev/null
+done
 (cd tests/bench && go test -count=1 -timeout 3h -v -run '^TestBench$' .) | tee "$PIM_BENCH_DIR/log.txt"
 
 if [[ -n ${ONLY:-} && -z ${INTO:-} ]]; then

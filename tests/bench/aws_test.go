@@ -42,7 +42,7 @@ func (b *run) besideAWS(t *testing.T, w *world) {
 		"type": "aws", "access_key": keyID, "secret_key": keyValue, "region": "us-east-1", "iam_endpoint": moto, "sts_endpoint": moto,
 	}
 	arns := "arn:aws:iam::" + account + ":role/" + awsRole
-	b.beside(w, "assumed role", at, b.besides, []peer{
+	b.beside(w, rowSession, at, b.besides, []peer{
 		own("assumed", map[string]any{"credential_type": "assumed_role", "role_arns": arns}),
 		w.released(target).peer("assumed", false, map[string]any{"role_arns": arns, "revocation": "expiry_only"}),
 	})
@@ -51,7 +51,7 @@ func (b *run) besideAWS(t *testing.T, w *world) {
 		clients = append(slices.Clip(clients), len(w.people))
 	}
 	user := map[string]any{"credential_type": "iam_user", "policy_document": mayRead}
-	b.beside(w, "IAM user", at, clients, []peer{own("user", user), w.released(target).peer("user", true, user)})
+	b.beside(w, rowUser, at, clients, []peer{own("user", user), w.released(target).peer("user", true, user)})
 }
 
 // ownEngine is the engine for AWS that comes with the host, and makes roles of it.

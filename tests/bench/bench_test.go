@@ -37,7 +37,7 @@ type plan struct {
 func planned(t *testing.T) plan {
 	t.Helper()
 	p := plan{
-		rounds: 1, slice: 200 * time.Millisecond, people: 2, clients: []int{1, 2}, besides: []int{2}, mounts: 2,
+		rounds: 1, slice: 200 * time.Millisecond, people: 2, clients: []int{1, 2}, besides: []int{2}, mounts: 8,
 		sizes: []int{0, 50}, large: 50, due: 20, only: regexp.MustCompile("memory-creds|scale|peers"), dir: t.TempDir(),
 	}
 	if os.Getenv("PIM_BENCH") != "full" {

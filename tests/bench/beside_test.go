@@ -10,6 +10,17 @@ import (
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
 )
 
+// What is issued beside other engines.
+const (
+	rowSession   = "assumed role"
+	rowUser      = "IAM user"
+	rowToken     = "token of an account"
+	rowGenerated = "generated role"
+)
+
+// besideRow is a row of that table.
+func besideRow(what string, clients int) string { return fmt.Sprintf("%s, %d clients", what, clients) }
+
 // endpoint is a target that several engines speak to.
 type endpoint struct {
 	pids  []int          // of its processes
@@ -36,7 +47,7 @@ func (b *run) beside(w *world, row string, at endpoint, clients []int, peers []p
 		for _, n := range clients {
 			for i := range peers {
 				p := peers[(i+round)%len(peers)] // nobody is always first
-				b.visit(w, "peers", fmt.Sprintf("%s, %d clients", row, n), at, p, n, round)
+				b.visit(w, "peers", besideRow(row, n), at, p, n, round)
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -102,9 +103,7 @@ func (c *cluster) furnish() {
 	c.t.Helper()
 	named := func(name string, more map[string]any) map[string]any {
 		out := map[string]any{"metadata": map[string]any{"name": name}}
-		for k, v := range more {
-			out[k] = v
-		}
+		maps.Copy(out, more)
 		return out
 	}
 	for _, space := range []string{team, engineSpace} {

@@ -150,7 +150,10 @@ func (b *run) creds(w *world, storage string) {
 // paced measures latency at a rate that everybody can keep up with.
 func (b *run) paced(w *world, storage string, all []series, round int) {
 	const rate = 40
-	lasts := max(b.slice, time.Second)
+	lasts := b.slice
+	if b.full {
+		lasts = max(lasts, time.Second)
+	}
 	for i := range all {
 		s := all[(i+round)%len(all)]
 		sample := w.load.Paced(w.t.Context(), rate, lasts, b.next(w, s, 1))

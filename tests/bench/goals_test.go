@@ -116,14 +116,14 @@ func (b *run) wanted() []goal {
 func (b *run) besideGoals() []goal {
 	var out []goal
 	for _, x := range []struct{ row, what, engine string }{
-		{"assumed role", "AWS sessions", ownAWS},
-		{"IAM user", "AWS users, whose keys pim tries for 2 s,", ownAWS},
-		{"token of an account", "Kubernetes tokens", officialEngine},
-		{"token of an account", "Kubernetes tokens", spread(b.mounts)},
-		{"generated role", "Kubernetes roles", officialEngine},
-		{"generated role", "Kubernetes roles", spread(b.mounts)},
+		{rowSession, "AWS sessions", ownAWS},
+		{rowUser, "AWS users, whose keys pim tries for 2 s,", ownAWS},
+		{rowToken, "Kubernetes tokens", officialEngine},
+		{rowToken, "Kubernetes tokens", spread(b.mounts)},
+		{rowGenerated, "Kubernetes roles", officialEngine},
+		{rowGenerated, "Kubernetes roles", spread(b.mounts)},
 	} {
-		row := x.row + ", 8 clients"
+		row := besideRow(x.row, 8)
 		out = append(out, goal{"rate of " + x.what + " ≥ 0.95 × " + x.engine, atLeast(0.95), ratio("peers", row, "pim", x.engine, "ops/s")})
 	}
 	return out

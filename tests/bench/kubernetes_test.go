@@ -35,9 +35,9 @@ func (b *run) besideKubernetes(t *testing.T, w *world) {
 			w.peer(spread(b.mounts), officialK8, http.MethodPut, "creds/"+role, paths[1:]...),
 		}
 	}
-	b.beside(w, "token of an account", c.endpoint(), b.besides, append(official("token"),
+	b.beside(w, rowToken, c.endpoint(), b.besides, append(official("token"),
 		pim.peer("token", true, map[string]any{"service_account_name": deployer, "service_account_namespace": team})))
-	b.beside(w, "generated role", c.endpoint(), b.besides, append(official("generated"),
+	b.beside(w, rowGenerated, c.endpoint(), b.besides, append(official("generated"),
 		pim.peer("generated", true, map[string]any{"generated_role_rules": rulesK8, "namespaces": team})))
 }
 

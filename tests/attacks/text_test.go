@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
@@ -138,6 +139,7 @@ func TestTextOfPeople(t *testing.T) {
 			return root.Write(t, w.path("targets/local"), map[string]any{"description": s})
 		},
 	}
+	maps.Copy(fields, w.newerFields(t))
 	for field, send := range fields {
 		for name, text := range evil() {
 			answer := send(text)
@@ -158,6 +160,58 @@ func TestTextOfPeople(t *testing.T) {
 		}
 		a.refused(t, w.alice.Write(t, w.path("creds/free"), map[string]any{"params": map[string]string{"env": text}}), badRequest, "approval pending: request "+id)
 		w.decide(t, w.bob.Actor, id, map[string]any{"decision": "deny", "comment": text}).OK(t)
+	}
+}
+
+// newerFields are the texts of emergencies, reviews, more time, many decisions and policy.
+func (w *world) newerFields(t *testing.T) map[string]func(text string) harness.Answer {
+	t.Helper()
+	w.role(t, "emergency", map[string]any{"break_glass_groups": w.eligible.Name, "max_extension": "1h", "break_glass_max": 10}).OK(t)
+	asked := w.alice.Write(t, w.path("break-glass/emergency"), map[string]any{"justification": "down", "ticket": "INC-1"}).OK(t)
+	owed, id := asked.String(t, "request_id"), w.grant(t, "emergency", nil)
+	due := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	campaign := host.Root().Write(t, w.path("campaigns"), map[string]any{
+		"role": "emergency", "reviewer_groups": w.approver.Name, "due": due, "undecided": "keep",
+	}).OK(t).String(t, "campaign_id")
+	glass := func(more map[string]any) harness.Answer {
+		body := map[string]any{"justification": "down", "ticket": "INC-1"}
+		maps.Copy(body, more)
+		return w.alice.Write(t, w.path("break-glass/emergency"), body)
+	}
+	policy := func(fields map[string]any) harness.Answer { return w.role(t, "emergency", fields) }
+	return map[string]func(text string) harness.Answer{
+		"justification of an emergency": func(s string) harness.Answer { return glass(map[string]any{"justification": s}) },
+		"ticket of an emergency":        func(s string) harness.Answer { return glass(map[string]any{"ticket": s}) },
+		"comment of a sign-off": func(s string) harness.Answer {
+			return w.bob.Write(t, w.path("reviews/"+owed), map[string]any{"verdict": "justified", "comment": s})
+		},
+		"comment of an access review": func(s string) harness.Answer {
+			return w.bob.Write(t, w.path("reviews/"+campaign), map[string]any{"verdict": "keep", "principal": "group:" + w.eligible.Name, "comment": s})
+		},
+		"principal of an access review": func(s string) harness.Answer {
+			return w.bob.Write(t, w.path("reviews/"+campaign), map[string]any{"verdict": "keep", "principal": s, "comment": "x"})
+		},
+		"reviewers of an access review": func(s string) harness.Answer {
+			return host.Root().Write(t, w.path("campaigns"), map[string]any{"role": "prod", "reviewer_groups": []string{s}, "due": due, "undecided": "keep"})
+		},
+		"justification of more time": func(s string) harness.Answer {
+			return w.alice.Write(t, w.path("requests/"+id+"/extend"), map[string]any{"ttl": 60, "justification": s})
+		},
+		"reason of a freeze": func(s string) harness.Answer {
+			return policy(map[string]any{"freeze_windows": []map[string]string{{"from": "2099-01-01T00:00:00Z", "until": "2099-01-02T00:00:00Z", "reason": s}}})
+		},
+		"message of a rule": func(s string) harness.Answer {
+			return policy(map[string]any{"require": []map[string]string{{"name": "calm", "when": "true", "message": s}}})
+		},
+		"name of a rule": func(s string) harness.Answer {
+			return policy(map[string]any{"require": []map[string]string{{"name": s, "when": "true"}}})
+		},
+		"name of a stage": func(s string) harness.Answer {
+			return policy(map[string]any{"approver_groups": "", "stages": []map[string]any{{"name": s, "all_of": []map[string]any{{"groups": []string{w.approver.Name}}}}}})
+		},
+		"reason of a role's end": func(s string) harness.Answer {
+			return host.Root().Write(t, w.path("roles/none/revoke"), map[string]any{"reason": s})
+		},
 	}
 }
 
@@ -195,7 +249,35 @@ func TestNamesOfPeople(t *testing.T) {
 			a.tried(t, !strings.ContainsAny(printed.Stdout+printed.Stderr, "\x1b\u202e"), "%v prints an escape sequence: %q", args, printed.Stdout)
 		}
 		host.SetMembers(t, w.approver, w.bob)
+		w.namesInReviews(t, a, mallory)
 	}
+}
+
+// namesInReviews has somebody break the glass, and say something in an access review.
+func (w *world) namesInReviews(t *testing.T, a *attack, mallory *harness.Person) {
+	t.Helper()
+	root := host.Root()
+	role := "glass-" + strings.ToLower(mallory.Login)
+	onCall := host.Group(t, "on-call", mallory)
+	w.role(t, role, map[string]any{"break_glass_groups": onCall.Name, "reviewer_groups": w.approver.Name}).OK(t)
+	id := mallory.Write(t, w.path("break-glass/"+role), map[string]any{"justification": "down", "ticket": "INC-1"}).OK(t).String(t, "request_id")
+	due := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	campaign := root.Write(t, w.path("campaigns"), map[string]any{
+		"role": role, "reviewer_groups": w.approver.Name, "reviewer_entities": mallory.EntityID, "due": due, "undecided": "keep",
+	}).OK(t).String(t, "campaign_id")
+	host.SetMembers(t, w.eligible, w.alice)
+	mallory.Write(t, w.path("reviews/"+campaign), map[string]any{"principal": "group:" + w.eligible.Name, "verdict": "keep", "comment": "x"}).OK(t)
+	for _, answer := range []harness.Answer{
+		a.control(t, w.bob.List(t, w.path("reviews/"))), w.bob.Read(t, w.path("reviews/"+id)), w.bob.Read(t, w.path("reviews/"+campaign)),
+		root.Read(t, w.path("campaigns/"+campaign)), root.List(t, w.path("campaigns/")), root.Read(t, w.path("audit/requests/"+id)),
+		root.List(t, w.path("events/")), root.Read(t, w.path("reports/eligibility/"+role)),
+	} {
+		if len(answer.Body) > 0 {
+			found := clean(t, answer)
+			a.tried(t, found == "", "%s shows %s", answer.Request, found)
+		}
+	}
+	host.SetMembers(t, w.eligible, w.alice, mallory)
 }
 
 func TestTextIsInNoLog(t *testing.T) {
@@ -215,6 +297,7 @@ func TestTextIsInNoLog(t *testing.T) {
 		w.alice.Write(t, w.path("request/prod"), map[string]any{"justification": sent("again") + "\x07", field: []any{sent("list")}})
 		w.decide(t, w.bob.Actor, id, map[string]any{"decision": sent("decision"), field: map[string]any{"x": sent("object")}})
 	}
+	w.newerTexts(t, sent)
 	for name, read := range map[string]func() (string, error){"log": host.Log, "audit file": host.Audit} {
 		text, err := read()
 		if err != nil {
@@ -229,6 +312,26 @@ func TestTextIsInNoLog(t *testing.T) {
 		}
 		a.tried(t, true, "")
 	}
+}
+
+// newerTexts says something in an emergency, its sign-off, an access review and an ask
+// for more time. An emergency is loud, and none of its text is in the log.
+func (w *world) newerTexts(t *testing.T, sent func(where string) string) {
+	t.Helper()
+	w.role(t, "emergency", map[string]any{"break_glass_groups": w.eligible.Name, "max_extension": "1h"}).OK(t)
+	glass := map[string]any{"justification": sent("emergency"), "ticket": sent("incident")}
+	id := w.alice.Write(t, w.path("break-glass/emergency"), glass).OK(t).String(t, "request_id")
+	campaign := host.Root().Write(t, w.path("campaigns"), map[string]any{
+		"role": "emergency", "reviewer_groups": w.approver.Name, "due": time.Now().Add(time.Hour).UTC().Format(time.RFC3339), "undecided": "keep",
+	}).OK(t).String(t, "campaign_id")
+	w.bob.Write(t, w.path("reviews/"+id), map[string]any{"verdict": "unjustified", "comment": sent("sign-off")}).OK(t)
+	w.bob.Write(t, w.path("reviews/"+campaign), map[string]any{"principal": "group:" + w.eligible.Name, "verdict": "keep", "comment": sent("review")}).OK(t)
+	host.Root().Write(t, w.path("campaigns/"+campaign+"/close"), nil).OK(t)
+	more := w.grant(t, "emergency", nil)
+	w.alice.Write(t, w.path("requests/"+more+"/extend"), map[string]any{"ttl": 60, "justification": sent("more time")}).OK(t)
+	w.bob.Write(t, w.path("approvals/bulk"), map[string]any{
+		"decision": "deny", "comment": sent("many"), "requests": map[string]string{more: w.bob.Read(t, w.path("approvals/"+more)).OK(t).String(t, "digest")},
+	}).OK(t)
 }
 
 // Spreadsheets run what begins with = in a file of comma-separated values. There is

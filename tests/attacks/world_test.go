@@ -156,3 +156,17 @@ func mustHex(s string) []byte {
 	}
 	return raw
 }
+
+// seconds is how much later than another a time is.
+func seconds(t *testing.T, from, until string) float64 {
+	t.Helper()
+	start, err := time.Parse(time.RFC3339, from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, err := time.Parse(time.RFC3339, until)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return end.Sub(start).Seconds()
+}

@@ -26,11 +26,11 @@ func TestAccessEndsThroughTheHost(t *testing.T) {
 		},
 		"an approver ends it": func(t *testing.T, o *office, _, id string, _ harness.Answer) {
 			t.Helper()
-			o.bob.Write(t, o.path("grants/"+id+"/revoke"), args{"reason": "order 4711 is through"}).OK(t)
+			o.Bob.Write(t, o.Path("grants/"+id+"/revoke"), args{"reason": "order 4711 is through"}).OK(t)
 		},
 		"the kill switch is pulled": func(t *testing.T, o *office, role, _ string, _ harness.Answer) {
 			t.Helper()
-			o.write(t, "revoke", args{"role": role, "reason": "a laptop was stolen", "hold": 0})
+			o.Write(t, "revoke", args{"role": role, "reason": "a laptop was stolen", "hold": 0})
 		},
 	}
 	for way, end := range ends {
@@ -38,8 +38,8 @@ func TestAccessEndsThroughTheHost(t *testing.T) {
 			t.Run(role+", when "+way, func(t *testing.T) {
 				t.Parallel()
 				o := newOffice(t, harness.Plugin{})
-				o.write(t, "roles/"+role, o.role(o.kinds()[role]))
-				id := o.granted(t, role)
+				o.Write(t, "roles/"+role, o.Role(o.kinds()[role]))
+				id := o.Granted(t, role, nil)
 				creds := o.creds(t, role)
 				if creds.Data["pim_revocation"] != class(role) || o.access(creds) == "" {
 					t.Fatalf("%v, and the access does not work", creds.Data["pim_revocation"])
@@ -59,9 +59,9 @@ func TestAccessEndsWithItsWindowThroughTheHost(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t, harness.Plugin{})
 	for _, role := range []string{"own-role", "own-group", "password"} {
-		fields := o.auto(o.kinds()[role])
+		fields := o.Auto(o.kinds()[role])
 		fields["ttl"], fields["min_ttl"] = "12s", 1
-		o.write(t, "roles/"+role, fields)
+		o.Write(t, "roles/"+role, fields)
 		creds := o.creds(t, role)
 		if o.access(creds) == "" {
 			t.Fatalf("%s: the access does not work", role)
@@ -76,12 +76,12 @@ func TestASlowCloudIsWaitedFor(t *testing.T) {
 	o.Lock()
 	o.Lag = 12 * time.Second
 	o.Unlock()
-	o.write(t, "roles/principal", o.auto(o.kinds()["principal"]))
-	first := o.alice.Read(t, o.path("creds/principal"))
+	o.Write(t, "roles/principal", o.Auto(o.kinds()["principal"]))
+	first := o.Alice.Read(t, o.Path("creds/principal"))
 	first.Refused(t, http.StatusBadRequest, "credential preparing")
 	var creds harness.Answer
 	poll.Until(t, 2*endBound, func() error {
-		if creds = o.alice.Read(t, o.path("creds/principal")); creds.Status == http.StatusOK {
+		if creds = o.Alice.Read(t, o.Path("creds/principal")); creds.Status == http.StatusOK {
 			return nil
 		}
 		return fmt.Errorf("%d %s", creds.Status, creds.Body)
@@ -106,26 +106,26 @@ func TestASlowCloudIsWaitedFor(t *testing.T) {
 func TestTheRootSecretIsRotatedThroughTheHost(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t, harness.Plugin{})
-	o.write(t, "targets/prod/rotate-root", nil)
+	o.Write(t, "targets/prod/rotate-root", nil)
 	o.Lock()
 	list := o.home.AppOf(engineClient).Passwords
 	if len(list) != 1 || list[0].Text == o.secret {
 		t.Errorf("%d secrets are left, and the old one may be among them", len(list))
 	}
 	o.Unlock()
-	o.write(t, "roles/own-role", o.auto(o.kinds()["own-role"]))
+	o.Write(t, "roles/own-role", o.Auto(o.kinds()["own-role"]))
 	o.creds(t, "own-role")
 }
 
 func TestCheckThroughTheHost(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t, harness.Plugin{})
-	o.write(t, "roles/principal", o.auto(o.kinds()["principal"]))
+	o.Write(t, "roles/principal", o.Auto(o.kinds()["principal"]))
 	creds := o.creds(t, "principal")
 	host.Root().Write(t, "sys/leases/revoke", args{"lease_id": creds.LeaseID, "sync": true}).OK(t)
 	o.nothingLeft(t)
 	o.creds(t, "principal")
-	check := host.Root().Read(t, o.path("targets/prod/check")).OK(t)
+	check := host.Root().Read(t, o.Path("targets/prod/check")).OK(t)
 	for _, words := range []string{
 		engineClient, o.engine.ID, "Microsoft.Authorization/roleAssignments/write on " + scopeGroup,
 		`"deleted_applications":1`, `"owned_directory_objects":1`, `"role_assignments":1`, "Application.ReadWrite.OwnedBy",
@@ -143,14 +143,14 @@ func TestManyAtOnceThroughTheHost(t *testing.T) {
 	const many = 20
 	o := newOffice(t, harness.Plugin{})
 	for _, role := range []string{"own-role", "own-group"} {
-		fields := o.role(o.kinds()[role])
+		fields := o.Role(o.kinds()[role])
 		fields["max_credentials"] = 32
-		o.write(t, "roles/"+role, fields)
-		o.granted(t, role)
+		o.Write(t, "roles/"+role, fields)
+		o.Granted(t, role, nil)
 		var wg sync.WaitGroup
 		answers := make([]harness.Answer, many)
 		for i := range many {
-			wg.Go(func() { answers[i] = o.alice.Read(t, o.path("creds/"+role)) })
+			wg.Go(func() { answers[i] = o.Alice.Read(t, o.Path("creds/"+role)) })
 		}
 		wg.Wait()
 		var leases []string
@@ -180,8 +180,8 @@ func TestAccessFromOutsideIsLeftAlone(t *testing.T) {
 	o.Lock()
 	o.home.Groups[admins][aliceID] = time.Now().Add(-time.Hour)
 	o.Unlock()
-	o.write(t, "roles/own-group", o.auto(o.kinds()["own-group"]))
-	o.alice.Read(t, o.path("creds/own-group")).Refused(t, http.StatusBadRequest, "")
+	o.Write(t, "roles/own-group", o.Auto(o.kinds()["own-group"]))
+	o.Alice.Read(t, o.Path("creds/own-group")).Refused(t, http.StatusBadRequest, "")
 	if err := poll.Within(5*time.Second, func() error {
 		if len(o.usable()) != 1 {
 			return nil
@@ -206,15 +206,15 @@ func TestBadInputIsRefusedByTheHost(t *testing.T) {
 		"no secret":                               {"targets/x", o.target(args{"client_secret": nil})},
 		"a subscription of somebody else":         {"targets/x", o.target(args{"subscription_id": otherTenant})},
 		"an endpoint without TLS":                 {"targets/x", o.target(args{"endpoints": map[string]string{"graph": "http://127.0.0.1:1"}})},
-		"a role of nothing":                       {"roles/x", o.role(nil)},
-		"a role of the engine's own application":  {"roles/x", o.role(args{"application_object_id": engineApp})},
-		"a role of a group that the engine is in": {"roles/x", o.role(args{"principal_source": "metadata:oid", "azure_groups": "77777777-7777-4777-8777-777777777777"})},
-		"a role somewhere else":                   {"roles/x", o.role(args{"azure_roles": "Reader@/subscriptions/" + otherTenant})},
-		"a principal in a group of the engine's":  {"roles/x", o.role(args{"azure_groups": "77777777-7777-4777-8777-777777777777"})},
+		"a role of nothing":                       {"roles/x", o.Role(nil)},
+		"a role of the engine's own application":  {"roles/x", o.Role(args{"application_object_id": engineApp})},
+		"a role of a group that the engine is in": {"roles/x", o.Role(args{"principal_source": "metadata:oid", "azure_groups": "77777777-7777-4777-8777-777777777777"})},
+		"a role somewhere else":                   {"roles/x", o.Role(args{"azure_roles": "Reader@/subscriptions/" + otherTenant})},
+		"a principal in a group of the engine's":  {"roles/x", o.Role(args{"azure_groups": "77777777-7777-4777-8777-777777777777"})},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			answer := host.Root().Write(t, o.path(row.path+"-"+strings.ToLower(rand.Text())), row.data)
+			answer := host.Root().Write(t, o.Path(row.path+"-"+strings.ToLower(rand.Text())), row.data)
 			if answer.Status != http.StatusBadRequest || strings.Contains(string(answer.Body), fakeazure.UpstreamWords) {
 				t.Errorf("%d %s", answer.Status, answer.Body)
 			}
@@ -227,9 +227,9 @@ func TestBadInputIsRefusedByTheHost(t *testing.T) {
 func TestTheEngineItselfIsNotElevated(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t, harness.Plugin{})
-	o.write(t, "roles/own-role", o.auto(o.kinds()["own-role"]))
-	host.Root().Write(t, "identity/entity/id/"+o.alice.EntityID, args{"metadata": map[string]string{"oid": o.engine.ID}}).OK(t)
-	answer := o.alice.Read(t, o.path("creds/own-role"))
+	o.Write(t, "roles/own-role", o.Auto(o.kinds()["own-role"]))
+	host.Root().Write(t, "identity/entity/id/"+o.Alice.EntityID, args{"metadata": map[string]string{"oid": o.engine.ID}}).OK(t)
+	answer := o.Alice.Read(t, o.Path("creds/own-role"))
 	if answer.Status != http.StatusBadRequest || !strings.Contains(string(answer.Body), "own_identity") {
 		t.Errorf("%d %s", answer.Status, answer.Body)
 	}

@@ -3,8 +3,6 @@ package azure
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,46 +10,10 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/authorization/armauthorization/v2"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
-	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/azure/fakeazure"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/providertest"
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
-	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
 )
-
-// sweep runs a sweep to its end.
-func (o *office) sweep(t *testing.T, ask args) {
-	t.Helper()
-	o.write(t, "orphans/sweep", ask)
-	poll.Until(t, endBound, func() error {
-		status := host.Root().Read(t, o.path("orphans/sweep")).OK(t)
-		if status.Data["running"] != false {
-			return fmt.Errorf("%s", status.Body)
-		}
-		if status.Data["failed"] != false {
-			t.Fatalf("%s", status.Body)
-		}
-		return nil
-	})
-}
-
-// orphans insists on the ids that orphans/ lists.
-func (o *office) orphans(t *testing.T, want ...string) {
-	t.Helper()
-	got := host.Root().List(t, o.path("orphans/")).Keys(t)
-	if want = slices.Sorted(slices.Values(want)); !slices.Equal(got, want) {
-		t.Fatalf("orphans/ lists %v, want %v", got, want)
-	}
-}
-
-// newID is the id of a credential that would have been planned some time ago.
-func newID(t *testing.T, age time.Duration) string {
-	t.Helper()
-	id, err := domain.NewID(clock.System{}.Now().Add(-age), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return id
-}
 
 // guid is an id that is nobody else's.
 func guid() string {
@@ -84,7 +46,7 @@ func (o *office) assign(who, tag, id string) (name string) {
 // hand, with all our tags.
 func (o *office) strayApplication(t *testing.T, tag string, age time.Duration) (id string) {
 	t.Helper()
-	id = newID(t, age)
+	id = providertest.NewID(t, clock.System{}.Now().Add(-age))
 	o.Lock()
 	app, sp := o.home.Standing(guid(), "stray~of-nobody")
 	app.Unique = "pim-" + id
@@ -97,7 +59,7 @@ func (o *office) strayApplication(t *testing.T, tag string, age time.Duration) (
 // strayAssignment makes a role assignment of somebody by hand.
 func (o *office) strayAssignment(t *testing.T, tag string, age time.Duration) (id string) {
 	t.Helper()
-	id = newID(t, age)
+	id = providertest.NewID(t, clock.System{}.Now().Add(-age))
 	o.assign(guid(), tag, id)
 	return id
 }
@@ -105,7 +67,7 @@ func (o *office) strayAssignment(t *testing.T, tag string, age time.Duration) (i
 // straySchedule makes a role assignment with an end by hand.
 func (o *office) straySchedule(t *testing.T, tag string, age time.Duration) (id string) {
 	t.Helper()
-	id = newID(t, age)
+	id = providertest.NewID(t, clock.System{}.Now().Add(-age))
 	who, request, name, end := guid(), guid(), guid(), time.Now().Add(time.Hour)
 	o.Lock()
 	defer o.Unlock()
@@ -157,12 +119,12 @@ func TestOrphansAreListed(t *testing.T) {
 	o := newOffice(t, harness.Plugin{})
 	live := map[string]harness.Answer{}
 	for _, role := range []string{"principal", "own-role", "password", "own-group"} {
-		o.write(t, "roles/"+role, o.auto(o.kinds()[role]))
+		o.Write(t, "roles/"+role, o.Auto(o.kinds()[role]))
 		live[role] = o.creds(t, role)
 	}
-	timed := o.auto(o.kinds()["own-timed"])
+	timed := o.Auto(o.kinds()["own-timed"])
 	timed["azure_roles"] = "Reader@" + scopeAll
-	o.write(t, "roles/own-timed", timed)
+	o.Write(t, "roles/own-timed", timed)
 	live["own-timed"] = o.creds(t, "own-timed")
 	tag := o.tag(t)
 	strays := []string{o.strayApplication(t, tag, time.Hour), o.strayAssignment(t, tag, time.Hour), o.straySchedule(t, tag, time.Hour)}
@@ -171,13 +133,13 @@ func TestOrphansAreListed(t *testing.T) {
 		o.strayAssignment(t, "prod-00000000", time.Hour), o.straySchedule(t, "prod-00000000", time.Hour),
 	}
 
-	o.sweep(t, nil)
-	o.orphans(t, strays...)
-	one := host.Root().Read(t, o.path("orphans/"+strays[0])).OK(t)
+	o.Sweep(t, nil)
+	o.Orphans(t, strays...)
+	one := host.Root().Read(t, o.Path("orphans/"+strays[0])).OK(t)
 	if what := one.String(t, "what"); !strings.Contains(what, "application pim-"+strays[0]) {
 		t.Errorf("%s", one.Body)
 	}
-	o.sweep(t, args{"end": true})
+	o.Sweep(t, args{"end": true})
 	for _, id := range strays {
 		if o.there(id) {
 			t.Errorf("the stray %s is still there", id)

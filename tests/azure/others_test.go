@@ -43,7 +43,7 @@ func TestMicrosoftsOwnLibraryLogsInWithASecretAsItWasIssued(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t, harness.Plugin{})
 	for _, role := range []string{"principal", "password"} {
-		o.write(t, "roles/"+role, o.auto(o.kinds()[role]))
+		o.Write(t, "roles/"+role, o.Auto(o.kinds()[role]))
 		creds := o.creds(t, role)
 		if got := o.look(t, creds.Data, "login"); got != creds.String(t, "client_id") {
 			t.Errorf("%s: logged in as %q", role, got)
@@ -58,7 +58,7 @@ func TestMicrosoftsOwnLibrarySeesWhatWasGiven(t *testing.T) {
 	o := newOffice(t, harness.Plugin{})
 	engine := args{"client_id": engineClient, "client_secret": o.secret}
 	for _, role := range []string{"own-role", "own-timed"} {
-		o.write(t, "roles/"+role, o.auto(o.kinds()[role]))
+		o.Write(t, "roles/"+role, o.Auto(o.kinds()[role]))
 		creds := o.creds(t, role)
 		if got := o.look(t, engine, "roles", o.urls[fakeazure.Manage], subscription, aliceID); got != contributor+"@"+scopeGroup {
 			t.Errorf("%s: alice has %q", role, got)

@@ -23,22 +23,22 @@ func TestAccessEndsThroughTheHost(t *testing.T) {
 		"its lease is revoked": func(t *testing.T, _, id string, creds harness.Answer) {
 			t.Helper()
 			root.Write(t, "sys/leases/revoke", args{"lease_id": creds.LeaseID, "sync": true}).OK(t)
-			o.alice.Delete(t, o.path("requests/"+id)).OK(t)
+			o.Alice.Delete(t, o.Path("requests/"+id)).OK(t)
 		},
 		"an approver ends it": func(t *testing.T, _, id string, _ harness.Answer) {
 			t.Helper()
-			o.bob.Write(t, o.path("grants/"+id+"/revoke"), args{"reason": "order 4711 is through"}).OK(t)
+			o.Bob.Write(t, o.Path("grants/"+id+"/revoke"), args{"reason": "order 4711 is through"}).OK(t)
 		},
 		"the kill switch is pulled": func(t *testing.T, role, _ string, _ harness.Answer) {
 			t.Helper()
-			o.write(t, "revoke", args{"role": role, "reason": "a laptop was stolen", "hold": 0})
+			o.Write(t, "revoke", args{"role": role, "reason": "a laptop was stolen", "hold": 0})
 		},
 	} {
 		for _, role := range contract.SortedKeys(kinds()) {
 			t.Run(role+", when "+way, func(t *testing.T) {
-				o.write(t, "roles/"+role, o.role(kinds()[role]))
-				id := o.granted(t, role)
-				creds := o.alice.Read(t, o.path("creds/"+role)).OK(t)
+				o.Write(t, "roles/"+role, o.Role(kinds()[role]))
+				id := o.Granted(t, role, nil)
+				creds := o.Alice.Read(t, o.Path("creds/"+role)).OK(t)
 				if creds.Data["pim_revocation"] != "propagating" || o.access(t, creds) == "" {
 					t.Fatalf("%v, and the access does not work", creds.Data["pim_revocation"])
 				}
@@ -59,25 +59,25 @@ func TestAccessEndsThroughTheHost(t *testing.T) {
 
 func TestTokensOfExistingAccountsSayWhatTheyAre(t *testing.T) {
 	o := newOffice(t)
-	role := o.auto(args{"service_account_email": robot, "ttl": "10m"})
-	o.write(t, "roles/robot", role)
-	creds := o.alice.Read(t, o.path("creds/robot")).OK(t)
+	role := o.Auto(args{"service_account_email": robot, "ttl": "10m"})
+	o.Write(t, "roles/robot", role)
+	creds := o.Alice.Read(t, o.Path("creds/robot")).OK(t)
 	if creds.Data["pim_revocation"] != "expiry_only" || o.access(t, creds) == "" {
 		t.Errorf("%s", creds.Body)
 	}
 	role["min_revocation"] = "propagating"
-	host.Root().Write(t, o.path("roles/robot-strict"), role).Refused(t, http.StatusBadRequest, "")
+	host.Root().Write(t, o.Path("roles/robot-strict"), role).Refused(t, http.StatusBadRequest, "")
 }
 
 // TestASlowCloudIsWaitedFor has new accounts take longer than a call may.
 func TestASlowCloudIsWaitedFor(t *testing.T) {
 	o := newOffice(t)
 	o.SetLag(fakegcp.Lag{Members: 3 * time.Second, Tokens: 27 * time.Second})
-	o.write(t, "roles/own-token", o.auto(kinds()["own-token"]))
-	first := o.alice.Read(t, o.path("creds/own-token"))
+	o.Write(t, "roles/own-token", o.Auto(kinds()["own-token"]))
+	first := o.Alice.Read(t, o.Path("creds/own-token"))
 	first.Refused(t, http.StatusBadRequest, "credential preparing")
 	poll.Until(t, endBound, func() error {
-		creds := o.alice.Read(t, o.path("creds/own-token"))
+		creds := o.Alice.Read(t, o.Path("creds/own-token"))
 		if creds.Status != http.StatusOK {
 			return fmt.Errorf("%d %s", creds.Status, creds.Body)
 		}
@@ -99,14 +99,14 @@ func TestManyAtOnceThroughTheHost(t *testing.T) {
 	o := newOffice(t)
 	o.SetPolicy(policy, nil, `{"role":"roles/browser","members":["user:bob@example.com"]}`)
 	o.Invade(policy, 3)
-	role := o.role(kinds()["own-user"])
+	role := o.Role(kinds()["own-user"])
 	role["max_credentials"] = 32
-	o.write(t, "roles/own-user", role)
-	o.granted(t, "own-user")
+	o.Write(t, "roles/own-user", role)
+	o.Granted(t, "own-user", nil)
 	var wg sync.WaitGroup
 	answers := make([]harness.Answer, many)
 	for i := range many {
-		wg.Go(func() { answers[i] = o.alice.Read(t, o.path("creds/own-user")) })
+		wg.Go(func() { answers[i] = o.Alice.Read(t, o.Path("creds/own-user")) })
 	}
 	wg.Wait()
 	issued := 0
@@ -121,7 +121,7 @@ func TestManyAtOnceThroughTheHost(t *testing.T) {
 	if n := len(o.usable()); issued != allowed || n != allowed {
 		t.Errorf("%d issued, %d bindings, not %d", issued, n, allowed)
 	}
-	o.write(t, "revoke", args{"role": "own-user", "reason": "enough", "hold": 0})
+	o.Write(t, "revoke", args{"role": "own-user", "reason": "enough", "hold": 0})
 	poll.Until(t, endBound, func() error {
 		if left := o.usable(); len(left) > 0 {
 			return fmt.Errorf("%d are left", len(left))
@@ -145,8 +145,8 @@ func TestAHundredAtOnceInTwoProcesses(t *testing.T) {
 	offices := []*office{}
 	for i := range 2 {
 		o := newOfficeAs(t, c, harness.Plugin{Variant: harness.Plain, Env: []string{fmt.Sprintf("%shundred-%d", harness.ProcessMark, i)}})
-		o.write(t, "roles/own-token", o.auto(args{
-			"iam_roles": []string{"roles/compute.viewer"}, "lease_ttl": "5m", "eligible_groups": []string{o.eng, o.leads},
+		o.Write(t, "roles/own-token", o.Auto(args{
+			"iam_roles": []string{"roles/compute.viewer"}, "lease_ttl": "5m", "eligible_groups": []string{o.Eng, o.Leads},
 		}))
 		offices = append(offices, o)
 	}
@@ -154,8 +154,8 @@ func TestAHundredAtOnceInTwoProcesses(t *testing.T) {
 	var wg sync.WaitGroup
 	answers := make(chan harness.Answer, 4*each)
 	for _, o := range offices {
-		for _, who := range []*harness.Person{o.alice, o.bob} {
-			who.Write(t, o.path("request/own-token"), nil).OK(t)
+		for _, who := range []*harness.Person{o.Alice, o.Bob} {
+			who.Write(t, o.Path("request/own-token"), nil).OK(t)
 			for range each {
 				wg.Go(func() { answers <- o.until(t, who, "own-token") })
 			}
@@ -176,7 +176,7 @@ func TestAHundredAtOnceInTwoProcesses(t *testing.T) {
 	}
 	wg.Wait()
 	for _, o := range offices { // what a client on a busy machine did not wait for
-		o.write(t, "revoke", args{"all": true, "confirm": "all", "reason": "end of the test", "hold": 0})
+		o.Write(t, "revoke", args{"all": true, "confirm": "all", "reason": "end of the test", "hold": 0})
 	}
 	poll.Until(t, 2*endBound, func() error {
 		left, kept := c.Bindings(policy), false
@@ -196,7 +196,7 @@ func (o *office) until(t *testing.T, who *harness.Person, role string) harness.A
 	t.Helper()
 	var creds harness.Answer
 	err := poll.Within(endBound, func() error {
-		if creds = who.Read(t, o.path("creds/"+role)); creds.Status == http.StatusOK {
+		if creds = who.Read(t, o.Path("creds/"+role)); creds.Status == http.StatusOK {
 			return nil
 		}
 		return fmt.Errorf("%d %s", creds.Status, creds.Body)
@@ -210,20 +210,20 @@ func (o *office) until(t *testing.T, who *harness.Person, role string) harness.A
 func TestTheRootKeyIsRotatedThroughTheHost(t *testing.T) {
 	o := newOffice(t)
 	before, _ := o.Find(engine)
-	o.write(t, "targets/prod/rotate-root", nil)
+	o.Write(t, "targets/prod/rotate-root", nil)
 	after, _ := o.Find(engine)
 	if len(after.Keys) != 1 || slices.Equal(contract.SortedKeys(before.Keys), contract.SortedKeys(after.Keys)) {
 		t.Errorf("keys before: %v, after: %v", contract.SortedKeys(before.Keys), contract.SortedKeys(after.Keys))
 	}
-	o.write(t, "roles/own-user", o.auto(kinds()["own-user"]))
-	o.alice.Read(t, o.path("creds/own-user")).OK(t)
+	o.Write(t, "roles/own-user", o.Auto(kinds()["own-user"]))
+	o.Alice.Read(t, o.Path("creds/own-user")).OK(t)
 }
 
 func TestCheckThroughTheHost(t *testing.T) {
 	o := newOffice(t)
-	o.write(t, "roles/own-token", o.role(kinds()["own-token"]))
+	o.Write(t, "roles/own-token", o.Role(kinds()["own-token"]))
 	o.Deny("iam.serviceAccounts.disable")
-	check := host.Root().Read(t, o.path("targets/prod/check")).OK(t)
+	check := host.Root().Read(t, o.Path("targets/prod/check")).OK(t)
 	for _, words := range []string{engine, "iam.serviceAccounts.disable on projects/prod-access", "hasOnly(['roles/compute.viewer'])"} {
 		if !strings.Contains(string(check.Body), words) {
 			t.Errorf("check does not say %s: %s", words, check.Body)
@@ -233,7 +233,7 @@ func TestCheckThroughTheHost(t *testing.T) {
 
 func TestBadInputIsRefusedByTheHost(t *testing.T) {
 	o := newOffice(t)
-	o.write(t, "targets/wide", o.target(args{"managed_resources": []string{"projects/engine-home", "folders/77"}}))
+	o.Write(t, "targets/wide", o.target(args{"managed_resources": []string{"projects/engine-home", "folders/77"}}))
 	for name, row := range map[string]struct {
 		path string
 		data args
@@ -242,20 +242,20 @@ func TestBadInputIsRefusedByTheHost(t *testing.T) {
 		"a target without a credential":      {"targets/x", o.target(args{"credentials": nil})},
 		"a target with a key that is none":   {"targets/x", o.target(args{"credentials": "{}"})},
 		"a target with a file and no root":   {"targets/x", o.target(args{"credentials": nil, "credentials_file": "x.json"})},
-		"a role of nothing":                  {"roles/x", o.role(nil)},
-		"a role of the engine's own account": {"roles/x", o.role(args{"service_account_email": engine})},
-		"a role of owner":                    {"roles/x", o.role(args{"iam_roles": "roles/owner"})},
-		"a role that escapes its condition":  {"roles/x", o.role(args{"iam_roles": "roles/compute.viewer", "condition": "true) || (true"})},
-		"a role that may act as the engine": {"roles/x", o.role(args{
+		"a role of nothing":                  {"roles/x", o.Role(nil)},
+		"a role of the engine's own account": {"roles/x", o.Role(args{"service_account_email": engine})},
+		"a role of owner":                    {"roles/x", o.Role(args{"iam_roles": "roles/owner"})},
+		"a role that escapes its condition":  {"roles/x", o.Role(args{"iam_roles": "roles/compute.viewer", "condition": "true) || (true"})},
+		"a role that may act as the engine": {"roles/x", o.Role(args{
 			"target": "wide", "iam_roles": "roles/custom.impersonator", "resources": "projects/engine-home",
 		})},
-		"a role on the folder above the engine": {"roles/x", o.role(args{
+		"a role on the folder above the engine": {"roles/x", o.Role(args{
 			"target": "wide", "iam_roles": "roles/iam.serviceAccountTokenCreator", "resources": "folders/77",
 		})},
-		"a role somewhere else": {"roles/x", o.role(args{"iam_roles": "roles/compute.viewer", "resources": "projects/other-1"})},
+		"a role somewhere else": {"roles/x", o.Role(args{"iam_roles": "roles/compute.viewer", "resources": "projects/other-1"})},
 	} {
 		t.Run(name, func(t *testing.T) {
-			answer := host.Root().Write(t, o.path(row.path), row.data)
+			answer := host.Root().Write(t, o.Path(row.path), row.data)
 			if answer.Status != http.StatusBadRequest || strings.Contains(string(answer.Body), fakegcp.UpstreamWords) {
 				t.Errorf("%d %s", answer.Status, answer.Body)
 			}

@@ -20,8 +20,8 @@ func TestGooglesOwnLibraryLogsInWithAKeyAsItWasIssued(t *testing.T) {
 	o := newOffice(t)
 	for _, role := range []string{"own-key", "existing-key"} {
 		t.Run(role, func(t *testing.T) {
-			o.write(t, "roles/"+role, o.auto(kinds()[role]))
-			creds := o.alice.Read(t, o.path("creds/"+role)).OK(t)
+			o.Write(t, "roles/"+role, o.Auto(kinds()[role]))
+			creds := o.Alice.Read(t, o.Path("creds/"+role)).OK(t)
 			raw, err := base64.StdEncoding.DecodeString(creds.String(t, "private_key_data"))
 			if err != nil {
 				t.Fatal(err)
@@ -39,17 +39,17 @@ func TestGooglesOwnLibraryLogsInWithAKeyAsItWasIssued(t *testing.T) {
 // other's.
 func TestGooglesOwnLibraryAndPimShareAPolicy(t *testing.T) {
 	o := newOffice(t)
-	o.write(t, "roles/robot", o.auto(args{"service_account_email": robot, "ttl": "10m"}))
-	o.write(t, "roles/own-user", o.auto(kinds()["own-user"]))
+	o.Write(t, "roles/robot", o.Auto(args{"service_account_email": robot, "ttl": "10m"}))
+	o.Write(t, "roles/own-user", o.Auto(kinds()["own-user"]))
 	o.Empower(robot)
-	token := o.alice.Read(t, o.path("creds/robot")).OK(t).String(t, "token")
+	token := o.Alice.Read(t, o.Path("creds/robot")).OK(t).String(t, "token")
 	address := o.url + "/cloudresourcemanager"
 	const expression = `request.time < timestamp("2040-01-01T00:00:00Z") && resource.name != "<&>"`
 	stop, leases := make(chan struct{}), make(chan []string, 1)
 	go func() {
 		var ids []string
 		for {
-			creds := o.alice.Read(t, o.path("creds/own-user"))
+			creds := o.Alice.Read(t, o.Path("creds/own-user"))
 			if creds.Status == http.StatusOK {
 				ids = append(ids, creds.LeaseID)
 				if len(ids)%2 == 0 { // half of them end again
@@ -85,7 +85,7 @@ func TestGooglesOwnLibraryAndPimShareAPolicy(t *testing.T) {
 	if !o.Gives(policy, "user:"+aliceMail) {
 		t.Error("alice has nothing")
 	}
-	o.write(t, "revoke", args{"role": "own-user", "reason": "enough", "hold": 0})
+	o.Write(t, "revoke", args{"role": "own-user", "reason": "enough", "hold": 0})
 	poll.Until(t, endBound, func() error {
 		if left := o.usable(); len(left) > 0 {
 			return fmt.Errorf("%d are left", len(left))
@@ -111,17 +111,17 @@ func TestOnAnEmulatorByOthers(t *testing.T) {
 
 	o := newOffice(t)
 	const bucket = "//storage.googleapis.com/buckets/prod-logs"
-	o.write(t, "targets/others", o.target(args{
+	o.Write(t, "targets/others", o.target(args{
 		"managed_resources": bucket, "endpoints": o.endpoints(map[string]string{"cloudresourcemanager": emulator, "storage": emulator}),
 	}))
-	seen := host.Root().Read(t, o.path("targets/others")).OK(t)
+	seen := host.Root().Read(t, o.Path("targets/others")).OK(t)
 	if place := seen.String(t, "place"); place == "" || strings.Trim(place, "0123456789") != "" {
 		t.Errorf("the place is %q", place)
 	}
-	o.write(t, "roles/logs", o.auto(args{
+	o.Write(t, "roles/logs", o.Auto(args{
 		"target": "others", "principal_source": "metadata:mail", "iam_roles": "roles/storage.objectViewer", "resources": bucket,
 	}))
-	creds := o.alice.Read(t, o.path("creds/logs")).OK(t)
+	creds := o.Alice.Read(t, o.Path("creds/logs")).OK(t)
 	bindings := func() string {
 		return string(call(t, http.MethodGet, emulator+"/storage/v1/b/prod-logs/iam?optionsRequestedPolicyVersion=3", nil))
 	}

@@ -111,13 +111,10 @@ func (c *cloud) endpoints(change map[string]string) map[string]string {
 	return out
 }
 
-// office is a mount with a cloud of its own as its target, alice who is
-// eligible, and bob who approves.
+// office is a harness.Office with a cloud of its own as its target.
 type office struct {
 	*cloud
-	pim        *harness.Mount
-	alice, bob *harness.Person
-	eng, leads string
+	*harness.Office
 }
 
 func newOffice(t *testing.T) *office {
@@ -132,13 +129,9 @@ func newOfficeAs(t *testing.T, c *cloud, plugin harness.Plugin) *office {
 	if err := startHost(); err != nil {
 		t.Fatal(err)
 	}
-	o := &office{cloud: c, pim: host.Mount(t, plugin)}
-	person := o.pim.PersonPolicy(t)
-	o.alice, o.bob = host.Person(t, "alice", person), host.Person(t, "bob", person)
-	o.eng, o.leads = host.Group(t, "eng", o.alice).Name, host.Group(t, "leads", o.bob).Name
-	host.Root().Write(t, "identity/entity/id/"+o.alice.EntityID, args{"metadata": map[string]string{"mail": aliceMail}}).OK(t)
-	o.write(t, "config", args{"reap_interval": 1, "issue_rate": 10000})
-	o.write(t, "targets/prod", o.target(nil))
+	o := &office{cloud: c, Office: host.Mount(t, plugin).Office(t)}
+	host.Root().Write(t, "identity/entity/id/"+o.Alice.EntityID, args{"metadata": map[string]string{"mail": aliceMail}}).OK(t)
+	o.Write(t, "targets/prod", o.target(nil))
 	return o
 }
 
@@ -146,39 +139,6 @@ func (o *office) target(change args) args {
 	fields := args{"type": "gcp", "project": "prod-access", "credentials": o.key, "endpoints": o.endpoints(nil)}
 	maps.Copy(fields, change)
 	return fields
-}
-
-func (o *office) path(below string) string { return o.pim.Path + "/" + below }
-
-func (o *office) write(t *testing.T, path string, data args) harness.Answer {
-	t.Helper()
-	return host.Root().Write(t, o.path(path), data).OK(t)
-}
-
-// role is a role that alice may ask for and bob approves.
-func (o *office) role(fields args) args {
-	all := args{"target": "prod", "eligible_groups": o.eng, "approver_groups": o.leads, "ttl": "30m"}
-	maps.Copy(all, fields)
-	return all
-}
-
-// auto is a role that approves by itself.
-func (o *office) auto(fields args) args {
-	all := args{
-		"target": "prod", "eligible_groups": o.eng, "auto_approve": true, "require_justification": false, "ttl": "30m",
-		"max_active": 100, "max_credentials": 32,
-	}
-	maps.Copy(all, fields)
-	return all
-}
-
-// granted has alice ask and bob approve.
-func (o *office) granted(t *testing.T, role string) (id string) {
-	t.Helper()
-	id = o.alice.Write(t, o.path("request/"+role), args{"justification": "order 4711 is stuck"}).OK(t).String(t, "request_id")
-	digest := o.bob.Read(t, o.path("approvals/"+id)).OK(t).String(t, "digest")
-	o.bob.Write(t, o.path("approvals/"+id), args{"decision": "approve", "digest": digest}).OK(t)
-	return id
 }
 
 // kinds are the ways to get access that can be ended.

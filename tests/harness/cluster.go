@@ -28,7 +28,7 @@ const clusterSize = 3
 // the test.
 func StartCluster(t testing.TB, o Options) *Cluster {
 	t.Helper()
-	ports, err := freePorts(2 * clusterSize)
+	ports, err := FreePorts(2 * clusterSize)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -147,7 +147,7 @@ func prepare() (*Host, error) {
 }
 
 func (h *Host) startDev(o Options) error {
-	ports, err := freePorts(1)
+	ports, err := FreePorts(1)
 	if err != nil {
 		return err
 	}

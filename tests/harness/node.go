@@ -22,7 +22,7 @@ import (
 // started again. It ends with the test.
 func StartNode(t testing.TB, o Options) *Host {
 	t.Helper()
-	ports, err := freePorts(2)
+	ports, err := FreePorts(2)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,9 +5,9 @@ import (
 	"net"
 )
 
-// freePorts finds n ports on 127.0.0.1 that nobody listens on. All are held open
+// FreePorts finds n ports on 127.0.0.1 that nobody listens on. All are held open
 // until the last is found, so that they differ.
-func freePorts(n int) ([]int, error) {
+func FreePorts(n int) ([]int, error) {
 	ports := make([]int, 0, n)
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a local listener does not block

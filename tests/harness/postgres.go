@@ -64,7 +64,7 @@ func postgresTool(name string) (string, error) {
 }
 
 func newPostgres() (*Postgres, error) {
-	ports, err := freePorts(1)
+	ports, err := FreePorts(1)
 	if err != nil {
 		return nil, err
 	}

@@ -243,6 +243,30 @@ func (p *Provider) validateCenter(r *contract.Report, f contract.Values) {
 	}
 }
 
+var _ contract.SelfGuard = (*Provider)(nil)
+
+// GuardSelf implements contract.SelfGuard. Validate knows the roles that the
+// target names; this asks AWS as which role we run.
+func (p *Provider) GuardSelf(ctx context.Context, spec contract.Spec) contract.Report {
+	var r contract.Report
+	arns := spec.Fields.Strings("role_arns")
+	if len(arns) == 0 {
+		return r
+	}
+	who, err := p.identify(ctx, identityAge)
+	if err != nil {
+		r.Warnf("whether the role reaches the engine's own identity could not be found out: %s", err.Error())
+		return r
+	}
+	for _, a := range arns {
+		if p.notOurselves(a, who) != nil {
+			r.Addf("role_arns", "has the engine's own identity, which no role may use")
+			break
+		}
+	}
+	return r
+}
+
 // probe asks AWS what can be asked without changing anything.
 func (p *Provider) probe(ctx context.Context, r *contract.Report, spec contract.Spec) {
 	who, err := p.identify(ctx, identityAge)

@@ -123,6 +123,41 @@ func TestProbingARole(t *testing.T) {
 	}
 }
 
+// A role that the target does not name is known by asking as which role we run.
+func TestARoleOfTheEnginesOwnIdentityIsRefusedAtWrite(t *testing.T) {
+	t.Parallel()
+	node := func(p *Provider) { // as a process on a machine with an instance profile
+		p.who = identity{Account: homeAccount, ARN: "arn:aws:sts::" + homeAccount + ":assumed-role/node/i-0123"}
+		p.whoAt = p.env.Clock.Now()
+	}
+	for _, row := range []struct {
+		name             string
+		fields           contract.Values
+		spoil            func(*fakeAWS)
+		run              func(*Provider)
+		problem, warning bool
+	}{
+		{name: "a role that is not ours", fields: role(), run: node},
+		{name: "the role that we run as", fields: role("role_arns", []string{roleARN(homeAccount, prodRole), roleARN(homeAccount, "node")}), run: node, problem: true},
+		{name: "one of its name in another account", fields: role("role_arns", []string{roleARN(otherAccount, "node")}), run: node},
+		{name: "AWS cannot be reached", fields: role(), spoil: func(w *fakeAWS) { w.broken = true }, warning: true},
+		{name: "a user, which is made for the credential", fields: userFields(), spoil: func(w *fakeAWS) { w.broken = true }},
+	} {
+		w := newFakeAWS()
+		p := w.open(t, nil)
+		if row.spoil != nil {
+			row.spoil(w)
+		}
+		if row.run != nil {
+			row.run(p)
+		}
+		report := p.GuardSelf(noCancel, contract.Spec{Role: "prod", Fields: row.fields})
+		if (report.Fields() == "role_arns") != row.problem || (len(report.Warnings) > 0) != row.warning {
+			t.Errorf("%s: %+v", row.name, report)
+		}
+	}
+}
+
 func TestWhatRolesPromise(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {

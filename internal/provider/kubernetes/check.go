@@ -97,6 +97,24 @@ func (p *Provider) checkSelf(r role, report *contract.Report) {
 	}
 }
 
+// GuardSelf implements contract.SelfGuard: where our token does not say who we
+// are, unlike Validate it asks the API server.
+func (p *Provider) GuardSelf(ctx context.Context, spec contract.Spec) contract.Report {
+	var out contract.Report
+	r, report := readRole(spec.Fields, spec.Params)
+	if !report.OK() || r.kind != kindToken {
+		return out
+	}
+	self, err := p.self(ctx)
+	switch {
+	case err != nil:
+		out.Warnf("whether the role reaches the engine's own identity could not be found out: %s", err.Error())
+	case slices.ContainsFunc(r.scope(), func(ns string) bool { return username(ns, r.account) == self }):
+		out.Addf("service_account_name", "is the engine's own identity, which no role may use")
+	}
+	return out
+}
+
 // dryRunResult is what the API server says about one object of a role.
 type dryRunResult struct {
 	field, what string

@@ -323,9 +323,24 @@ func TestIssueHonoursItsContext(t *testing.T) {
 
 func TestATokenOfNoServiceAccountIsAskedWhoItIs(t *testing.T) {
 	t.Parallel()
+	own := contract.Values{"service_account_name": "pim", "service_account_namespace": "pim-system"}
 	b := newBench(t, nil)
 	b.target.Secrets["token"] = secret.New("static")
 	b.open()
-	_, _, err := b.issue(b.input(contract.Values{"service_account_name": "pim", "service_account_namespace": "pim-system"}, nil))
+	_, _, err := b.issue(b.input(own, nil))
 	wantCode(t, err, "own_identity")
+	guard := func(fields contract.Values, problem string, warnings int) {
+		t.Helper()
+		report := b.p.GuardSelf(t.Context(), contract.Spec{Role: "r", Fields: fields})
+		if report.Fields() != problem || len(report.Warnings) != warnings {
+			t.Errorf("%+v", report)
+		}
+	}
+	guard(own, "service_account_name", 0)
+	guard(tokenRole(), "", 0)
+	guard(bindingRole(), "", 0)
+	guard(contract.Values{}, "", 0) // Validate says what is wrong with it
+	b.c.refuse = errors.New(upstreamWords)
+	guard(own, "", 1)
+	guard(bindingRole(), "", 0)
 }

@@ -28,6 +28,7 @@ var (
 	_ contract.Checker           = (*Provider)(nil)
 	_ contract.RootRotator       = (*Provider)(nil)
 	_ contract.PrincipalResolver = (*Provider)(nil)
+	_ contract.SelfGuard         = (*Provider)(nil)
 )
 
 // open makes an instance. It does no I/O.

@@ -84,10 +84,37 @@ func (b *run) stored(t *testing.T, w *world) {
 			s.m.revoke()
 		}
 	}
+	b.resting(w, all)
 	for i, s := range all {
 		now, most := s.m.resident()
-		b.results.Add("memory", fmt.Sprintf("%d stored, %d live", b.sizes[i], b.sizes[i]/10), "plugin", "RSS MiB", 0, now)
-		b.results.Add("memory", fmt.Sprintf("%d stored, %d live", b.sizes[i], b.sizes[i]/10), "plugin", "most RSS MiB", 0, most)
+		b.results.Add("memory", memoryRow(b.sizes[i]), "plugin", "RSS MiB", 0, now)
+		b.results.Add("memory", memoryRow(b.sizes[i]), "plugin", "most RSS MiB", 0, most)
+	}
+}
+
+func memoryRow(stored int) string { return fmt.Sprintf("%d stored, %d live", stored, stored/10) }
+
+// resting measures what the plugins spend while nobody asks them anything, over two
+// rounds of the reaper.
+func (b *run) resting(w *world, all []series) {
+	w.t.Helper()
+	lasts := b.slice
+	if b.full {
+		lasts = 20 * time.Second
+	}
+	pids, spent := make([]int, len(all)), make([]float64, len(all))
+	for i, s := range all {
+		pids[i] = s.m.pid()
+		spent[i] = w.spent(pids[i])
+	}
+	began := now()
+	select {
+	case <-time.After(lasts):
+	case <-w.t.Context().Done():
+	}
+	passed := now().Sub(began).Seconds()
+	for i, pid := range pids {
+		b.results.Add("memory", memoryRow(b.sizes[i]), "plugin", "idle CPU ms/s", 0, (w.spent(pid)-spent[i])/passed)
 	}
 }
 

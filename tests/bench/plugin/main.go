@@ -15,9 +15,7 @@ import (
 	"os"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/vault/api"
 	"github.com/hashicorp/vault/sdk/logical"
-	"github.com/hashicorp/vault/sdk/plugin"
 
 	pim "github.com/vault-pim/vault-plugin-secrets-pim"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
@@ -35,14 +33,7 @@ func serve() error {
 	if err != nil {
 		return err
 	}
-	meta := &api.PluginAPIClientMeta{}
-	if err := meta.FlagSet().Parse(os.Args[1:]); err != nil {
-		return err
-	}
-	return plugin.ServeMultiplex(&plugin.ServeOpts{
-		BackendFactoryFunc: counting(factory),
-		TLSProviderFunc:    api.VaultPluginTLSProvider(meta.GetTLSConfig()),
-	})
+	return pim.ServeFactory(os.Args[1:], counting(factory))
 }
 
 func factoryOf(mode string) (logical.Factory, error) {

@@ -23,7 +23,7 @@ func (b *backend) approvalPaths() []path {
 	}
 	return []path{{
 		pattern: "approvals/bulk", name: "approvals-bulk", help: "Decide on several requests at once.",
-		description: "The same decision on several requests, each bound to its own digest and decided as if alone: one that is refused does not stop the others.",
+		description: "The same decision on several requests, each bound to its own digest and decided as if alone: one that is refused does not stop the others. After 15 s those that are left are refused as busy, with nothing decided on them: send them again.",
 		fields: append(slices.Clone(decision), field{
 			name: "requests", typ: contract.TypeMap, required: true, checkMap: checkBulk,
 			desc: "Ids of the requests, each with the digest of what was read; at most 50.",

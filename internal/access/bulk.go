@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
@@ -27,14 +28,23 @@ type Decided struct {
 	Problem error // why nothing was decided on it
 }
 
+// bulkBudget is how long one write goes on deciding. Deciding on one request may
+// take another 10 s: so it is answered before clients and hosts give up.
+const bulkBudget = 15 * time.Second
+
 // DecideMany decides on several requests in the order of their ids, each as if
-// alone: one that is refused does not stop the others.
+// alone: one that is refused does not stop the others. What there is no time left
+// for is answered busy, and nothing was decided on it.
 func (a *Access) DecideMany(ctx context.Context, c Caller, d BulkDecision, ids []domain.RequestID) ([]Decided, error) {
 	if _, err := a.actor(ctx, c); err != nil {
 		return nil, err
 	}
-	out := make([]Decided, 0, len(ids))
+	out, end := make([]Decided, 0, len(ids)), a.now().Add(bulkBudget)
 	for _, id := range ids {
+		if !a.now().Before(end) {
+			out = append(out, Decided{Request: id, Problem: errNoTime()})
+			continue
+		}
 		one := d.Decision
 		one.Digest = d.Digests[id]
 		done := Decided{Request: id}
@@ -52,9 +62,14 @@ func (a *Access) DecideMany(ctx context.Context, c Caller, d BulkDecision, ids [
 	return out, nil
 }
 
-// expected tells whether an error is an answer of ours about one request, and
-// not a failure that would meet the next one too.
+func errNoTime() error {
+	return fault.New(fault.Conflict, fault.CodeBusy, "busy: there was no time left to decide on this one; send it again", nil).
+		With("poll_after_seconds", 1)
+}
+
+// expected tells whether an error is an answer about one request, as its target's
+// failure is, and not a failure that would meet the next one too.
 func expected(err error) bool {
 	f, ok := errors.AsType[*fault.Error](err)
-	return ok && (f.Kind == fault.Conflict || f.Kind == fault.Denied || f.Kind == fault.Invalid || f.Kind == fault.Absent)
+	return ok && (f.Kind == fault.Conflict || f.Kind == fault.Denied || f.Kind == fault.Invalid || f.Kind == fault.Absent || f.Kind == fault.Upstream)
 }

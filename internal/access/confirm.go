@@ -45,6 +45,9 @@ func (a *Access) Confirm(ctx context.Context, c Caller, kind domain.EditKind, na
 	if err != nil {
 		return Effect{}, err
 	}
+	if err := a.free(ctx, domain.Scope{Person: who.person, Entity: who.ID}); err != nil {
+		return Effect{}, err
+	}
 	p, fit, err := a.proposal(ctx, kind, name)
 	if err != nil {
 		return Effect{}, err

@@ -52,6 +52,9 @@ func (e *events) load(ctx context.Context) error {
 	e.consumers = make(map[string]domain.Consumer, len(list))
 	for _, c := range list {
 		e.consumers[c.Name] = c
+		// What they have taken may be dropped by now, and a clock may have gone back:
+		// no new event comes before their cursor.
+		e.last = max(e.last, c.Cursor)
 	}
 	e.read = true
 	return nil

@@ -198,11 +198,18 @@ func (a *Access) ChangeHold(ctx context.Context, c Caller, id string, e HoldEdit
 	return next, a.holds.set(ctx, next)
 }
 
-// notHeld refuses the person that a hold is about.
+// notHeld refuses the person that a hold is about, and whoever might be that person
+// for all that is known of them.
 func (a *Access) notHeld(ctx context.Context, c Caller, h domain.Hold) error {
-	by := a.namedCaller(ctx, c)
-	if h.Kind == domain.HoldPerson && by.Entity != "" && (by.Entity == h.Value || by.Person != "" && by.Person == h.Person) {
+	if h.Kind != domain.HoldPerson {
+		return nil
+	}
+	by := a.editor(ctx, c)
+	switch held := by.Entity != "" && (by.Entity == h.Value || by.Person != "" && by.Person == h.Person); {
+	case held:
 		return fault.New(fault.Denied, fault.CodeHeld, "access denied: a hold is not lifted by the person held", nil)
+	case by.unfit != nil:
+		return by.unfit
 	}
 	return nil
 }

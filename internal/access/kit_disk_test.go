@@ -82,6 +82,7 @@ type session struct {
 	naming  func()   // runs before a name is noted that was learnt on the way
 	revoked []domain.Handle
 
+	after     map[string]func() // run once, after a key was read
 	bulk      *inBulk
 	remainder int // seconds; what is listed is cleared away only so long after its end
 }
@@ -149,7 +150,26 @@ func (s *session) spent() counts {
 	return c
 }
 
-func (s *session) Get(_ context.Context, key string) (*logical.StorageEntry, error) {
+// afterGet runs do once when a key has been read the next time.
+func (s *session) afterGet(key string, do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.after = map[string]func(){key: do}
+}
+
+func (s *session) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
+	e, err := s.get(ctx, key)
+	s.mu.Lock()
+	do := s.after[key]
+	delete(s.after, key)
+	s.mu.Unlock()
+	if do != nil {
+		do()
+	}
+	return e, err
+}
+
+func (s *session) get(_ context.Context, key string) (*logical.StorageEntry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dead {

@@ -171,8 +171,13 @@ func (a *Access) settleLedger(ctx context.Context, role string) error {
 }
 
 func (a *Access) settleUse(ctx context.Context, role string, u domain.GlassUse) error {
+	// Asked before the record is read: one that is being written lands only after
+	// that, and what is read then is the truth.
+	if a.ledgers.flies(u.ID) {
+		return nil
+	}
 	r, err := a.store.Request(ctx, u.ID)
-	if err != nil || a.ledgers.flies(u.ID) {
+	if err != nil {
 		return err
 	}
 	if r != nil && r.Review != nil && len(r.Unfed(a.wanted(ctx))) > 0 {

@@ -131,7 +131,9 @@ func (a *Access) rotateAfterUse(ctx context.Context, r domain.Request, due time.
 	done, text := true, "the root credential of the target was rotated after this use"
 	if r.Issued == 0 {
 		text = "no credential was issued, so the root credential of the target stays"
-	} else if _, err := a.RotateRoot(ctx, r.Target); err != nil {
+	} else if t, err := a.RotateRoot(ctx, r.Target); err == nil && t == nil {
+		text = "the target does not exist any more, and its root credential with it"
+	} else if err != nil {
 		done, text = false, "the root credential of the target could not be rotated; it is tried again"
 		a.log.Warn("rotating a root credential after an emergency failed; it is tried again", "target", r.Target, "request", string(r.ID), "error", err)
 	}

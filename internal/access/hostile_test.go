@@ -1,0 +1,160 @@
+package access_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/access"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/providertest/fake"
+)
+
+// Deciding on many ends in time: what is left is told to come again, and nothing
+// of it is half done.
+func TestDecideOnManyEndsInTime(t *testing.T) {
+	m := newMount(t)
+	m.role("admin", nil, nil)
+	m.step = func(name string) {
+		if name == "before put decision" {
+			m.clk.Advance(10 * time.Second) // whatever it waits for is slow
+		}
+	}
+	m.crash()
+	m.people.add(person("erin", "engineers"))
+	var ids []domain.RequestID
+	digests := map[domain.RequestID]string{}
+	for _, name := range []string{"alice", "dave", "erin"} {
+		rid := m.pending(name, "admin")
+		ids, digests[rid] = append(ids, rid), m.request(rid).Digest
+	}
+	decide := func(ids ...domain.RequestID) []access.Decided {
+		done, err := m.a.DecideMany(t.Context(), who("bob"), access.BulkDecision{Decision: access.Decision{Verdict: domain.Approve}, Digests: digests}, ids)
+		m.must(err)
+		return done
+	}
+	done := decide(ids...)
+	if done[0].Problem != nil || done[1].Problem != nil {
+		t.Fatalf("%v, %v", done[0].Problem, done[1].Problem)
+	}
+	m.refused(done[2].Problem, fault.CodeBusy)
+	m.state(ids[2], domain.Pending)
+	if n := len(m.request(ids[2]).Decisions); n > 0 {
+		t.Errorf("%d decisions on what there was no time for", n)
+	}
+	if done = decide(ids[2]); done[0].Problem != nil {
+		t.Errorf("sent again: %v", done[0].Problem)
+	}
+}
+
+// Who is held puts no edit in force either.
+func TestWhoIsHeldConfirmsNothing(t *testing.T) {
+	m := sod(t)
+	_, err := m.editAs(who("alice"), func(r *domain.Role) { r.Approvals = 2 })
+	m.must(err)
+	h := m.hold(domain.HoldPerson, id("bob"))
+	m.refused(m.confirm("bob", domain.EditRole, "admin"), fault.CodeHeld)
+	m.must(m.a.LiftHold(t.Context(), who("carol"), h.ID))
+	m.must(m.confirm("bob", domain.EditRole, "admin"))
+}
+
+// While an emergency is being written, another look at the ledger leaves it there:
+// its limits and its review are owed all the same.
+func TestLedgerKeepsWhatIsBeingWritten(t *testing.T) {
+	m := newMount(t)
+	emergency(m)
+	seen, written := make(chan domain.RequestID, 1), make(chan struct{})
+	settled := make(chan struct{})
+	arm := m.at("break-glass of a person noted", func() {
+		use := record[domain.Ledger](m, "glass/admin").Uses[0].ID
+		m.s.afterGet("req/"+string(use), func() { seen <- use; <-written })
+		go func() {
+			defer close(settled)
+			if _, err := m.glass("erin", "INC-2"); err != nil {
+				t.Error(err)
+			}
+		}()
+		select {
+		case <-seen: // it has read that there is no such request
+		case <-settled:
+		}
+		m.s.afterGet("", nil)
+	})
+	arm()
+	rid := m.broken("alice", "INC-1")
+	close(written)
+	<-settled
+	for _, u := range record[domain.Ledger](m, "glass/admin").Uses {
+		if u.ID == rid {
+			return
+		}
+	}
+	t.Error("the ledger has lost an emergency")
+}
+
+// A consumer may say again what it has taken, when all of it was dropped since.
+func TestCursorOutlivesItsEvents(t *testing.T) {
+	m := newMount(t)
+	emergency(m)
+	m.broken("erin", "INC-1")
+	list, err := m.a.Events(t.Context(), "", 0)
+	m.must(err)
+	last := list[len(list)-1].ID
+	m.must(onlyErr(m.a.Acknowledge(t.Context(), who("carol"), "siem", last)))
+	for _, k := range m.disk.keys("ev/") {
+		m.disk.drop(k)
+	}
+	m.crash()
+	m.must(onlyErr(m.a.Acknowledge(t.Context(), who("carol"), "siem", last)))
+	m.clk.Advance(-time.Minute) // within what a node's clock is not corrected by
+	m.broken("alice", "INC-1")
+	if list, err = m.a.Events(t.Context(), last, 0); err != nil || len(list) == 0 {
+		t.Errorf("new events come before the cursor: %v, %v", list, err)
+	}
+}
+
+// What is said of a rotation that never came is not that it did.
+func TestRotationOwedOfATargetThatIsGone(t *testing.T) {
+	m := newMount(t)
+	emergencyWith(m, func(r *domain.Role) { r.BreakGlassRotate = true })
+	rid := m.broken("erin", "INC-1")
+	m.issued("erin", "admin")
+	remove := m.world.Inject(fake.Fault{On: fake.OpStage, Mode: fake.FailBefore})
+	m.returned("erin", rid)
+	m.must(onlyErr(m.a.DeleteRole(t.Context(), access.Caller{}, "admin", access.EditOptions{})))
+	m.must(onlyErr(m.a.DeleteTarget(t.Context(), access.Caller{}, "site", access.EditOptions{})))
+	remove()
+	m.pass(time.Hour)
+	r := m.request(rid)
+	last := r.History.Entries[len(r.History.Entries)-1]
+	if r.Glass.Rotate != domain.RotationDone || last.What != "root_rotated" || last.Text != "the target does not exist any more, and its root credential with it" {
+		t.Errorf("%+v: %+v", r.Glass, last)
+	}
+}
+
+var errIdentity = errors.New("the identity store does not answer")
+
+// Nobody lifts or changes a hold of whom it is not known that they are somebody
+// else.
+func TestHoldsAreLiftedByOthersOnly(t *testing.T) {
+	m := newMount(t)
+	m.personKey("mail", "alice", "bob", "carol", "dave")
+	second := person("erin")
+	second.Metadata = map[string]string{"mail": "alice@example.com"}
+	m.people.add(second)
+	h := m.hold(domain.HoldPerson, id("alice"))
+	lift := func(name string) error { return m.a.LiftHold(t.Context(), who(name), h.ID) }
+	m.refused(lift("alice"), fault.CodeHeld)
+	m.refused(lift("erin"), fault.CodeHeld)
+	m.people.setFail(errIdentity)
+	if err := lift("erin"); err == nil {
+		t.Fatal("lifted by somebody whom nobody knew")
+	}
+	m.people.setFail(nil)
+	m.people.change("erin", func(e *domain.Entity) { e.Metadata = nil })
+	m.refused(lift("erin"), fault.CodeLogin)
+	m.must(lift("bob"))
+	h = m.hold(domain.HoldPerson, id("alice"))
+	m.must(m.a.LiftHold(t.Context(), access.Caller{}, h.ID)) // an operator without identity
+}

@@ -24,6 +24,8 @@ const (
 type campaigns struct {
 	store *store.Store
 
+	opening sync.Mutex // one review of a role is open at a time
+
 	mu     sync.Mutex
 	loaded bool
 	byID   map[string]domain.Campaign
@@ -58,16 +60,17 @@ func (c *campaigns) list(ctx context.Context, keep func(domain.Campaign) bool) (
 	return out, nil
 }
 
-// change writes one access review under its lock.
+// change writes one access review under its lock. Memory is locked all the while,
+// so that it never keeps the older of two writes.
 func (c *campaigns) change(ctx context.Context, id string, f func(*domain.Campaign) (*domain.Campaign, error)) (*domain.Campaign, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var out *domain.Campaign
 	err := c.store.WithCampaign(ctx, id, func(cur *domain.Campaign) (*domain.Campaign, error) {
 		next, err := f(cur)
 		out = next
 		return next, err
 	})
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	switch {
 	case err != nil:
 		c.loaded = false // it may have been written
@@ -105,6 +108,8 @@ func (a *Access) OpenCampaign(ctx context.Context, c Caller, ask CampaignAsk) (d
 	if err != nil {
 		return domain.Campaign{}, err
 	}
+	a.campaigns.opening.Lock()
+	defer a.campaigns.opening.Unlock()
 	open, err := a.campaigns.list(ctx, func(x domain.Campaign) bool {
 		return x.State == domain.CampaignOpen || x.State == domain.CampaignClosing
 	})
@@ -136,8 +141,11 @@ func (a *Access) checkCampaign(ctx context.Context, ask CampaignAsk) (domain.Rol
 	if err != nil {
 		return domain.Role{}, err
 	}
-	if role == nil {
+	switch {
+	case role == nil:
 		p.Add("role", "does not exist")
+	case len(role.Principals()) > domain.LimitCampaign:
+		p.Addf("role", "names more than %d principals, too many for one review: make groups of them", domain.LimitCampaign)
 	}
 	for _, g := range ask.Groups {
 		if why := domain.CheckGroupRef(g); why != "" {
@@ -225,6 +233,8 @@ func campaignFault(err error) error {
 	switch {
 	case errors.Is(err, domain.ErrNotOpen):
 		return fault.New(fault.Conflict, fault.CodeNotPending, "this access review is not open any more", nil)
+	case errors.Is(err, domain.ErrNoRoom):
+		return fault.New(fault.Conflict, fault.CodeLimit, "limit reached: the comments of this access review have no more room; make this one shorter", nil)
 	case errors.Is(err, domain.ErrNoPrincipal):
 		return fault.New(fault.Invalid, fault.CodeInvalid, "invalid input: principal: is not under review; see the review's principals", nil)
 	}

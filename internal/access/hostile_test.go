@@ -2,6 +2,10 @@ package access_test
 
 import (
 	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -157,4 +161,87 @@ func TestHoldsAreLiftedByOthersOnly(t *testing.T) {
 	m.must(lift("bob"))
 	h = m.hold(domain.HoldPerson, id("alice"))
 	m.must(m.a.LiftHold(t.Context(), access.Caller{}, h.ID)) // an operator without identity
+}
+
+// Who may change a role's labels alone does not so change what its conditions
+// decide.
+func TestLabelsThatAConditionAsksFor(t *testing.T) {
+	for name, row := range map[string]struct {
+		deny  string
+		waits bool
+	}{
+		"a condition over labels": {`has(role.labels.open)`, true},
+		"a condition over others": {`request.ttl > duration("7h")`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := sod(t)
+			m.unsod(func() { m.role("admin", func(r *domain.Role) { r.DenyWhen = row.deny }, nil) })
+			for _, f := range []func(*domain.Role){
+				func(r *domain.Role) { r.Labels = map[string]string{"team": "core"} },
+				func(r *domain.Role) { r.Owner = "dave" },
+			} {
+				eff, err := m.editAs(who("alice"), f)
+				m.must(err)
+				if eff.Proposed.Waits != row.waits {
+					t.Errorf("waits: %v", eff.Proposed.Waits)
+				}
+			}
+			eff, err := m.editAs(who("alice"), func(r *domain.Role) { r.Description = "for people" })
+			m.must(err)
+			if eff.Proposed.Waits {
+				t.Error("a description waits")
+			}
+		})
+	}
+}
+
+// However long its comments, an access review comes to its end.
+func TestAccessReviewHasRoomForItsEnd(t *testing.T) {
+	m := newMount(t)
+	m.role("admin", func(r *domain.Role) {
+		for i := range 200 {
+			r.EligibleEntities = append(r.EligibleEntities, id(fmt.Sprintf("somebody %d", i)))
+		}
+	}, nil)
+	c := m.campaign("remove")
+	refused := 0
+	for i := range 200 {
+		_, err := m.a.SignOff(t.Context(), who("bob"), c, access.Verdict{
+			Principal: "entity:" + id(fmt.Sprintf("somebody %d", i)), Verdict: "keep", Comment: strings.Repeat("x", domain.MaxComment),
+		})
+		if err != nil {
+			m.refused(err, fault.CodeLimit)
+			refused++
+		}
+	}
+	if refused == 0 || refused == 200 {
+		t.Errorf("%d verdicts were refused", refused)
+	}
+	got, err := m.a.CloseCampaign(t.Context(), access.Caller{}, c)
+	m.must(err)
+	if got.State != domain.CampaignClosed || len(got.Removed) != refused+1 {
+		t.Errorf("%s, %d removed", got.State, len(got.Removed))
+	}
+}
+
+// Of several people who open a review of a role at once, one does.
+func TestOneAccessReviewOfARole(t *testing.T) {
+	m := newMount(t)
+	m.role("admin", nil, nil)
+	var opened atomic.Int32
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			_, err := m.a.OpenCampaign(t.Context(), access.Caller{}, access.CampaignAsk{
+				Role: "admin", Groups: []string{"leads"}, Due: m.clk.Now().Add(time.Hour), Undecided: "keep",
+			})
+			if err == nil {
+				opened.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if n := opened.Load(); n != 1 {
+		t.Errorf("%d reviews of one role are open", n)
+	}
 }

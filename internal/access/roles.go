@@ -362,6 +362,10 @@ func changedFields(a, b domain.Role) []string {
 	var out []string
 	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
 	free := map[string]bool{"description": true, "owner": true, "labels": true, "pins": true, "editors": true, "fields": true, "free": true}
+	if a.JudgedByItself() || b.JudgedByItself() {
+		delete(free, "owner")
+		delete(free, "labels")
+	}
 	for i := range va.NumField() {
 		name, _, _ := strings.Cut(va.Type().Field(i).Tag.Get("json"), ",")
 		if va.Type().Field(i).Anonymous {

@@ -124,10 +124,18 @@ type Campaign struct {
 	History   History           `json:"history"`
 }
 
+// Bounds of one access review: its record has room for what closes it, whatever
+// its reviewers say.
+const (
+	LimitCampaign         = 500        // principals
+	LimitCampaignComments = 128 * 1024 // bytes of all comments together
+)
+
 // Errors of verdicts that the rules refuse.
 var (
 	ErrNotOpen     = errors.New("the review is closed")
 	ErrNoPrincipal = errors.New("no such principal is under review")
+	ErrNoRoom      = errors.New("the comments of the review have no more room")
 )
 
 // OpenCampaign makes an access review of a role as it is now.
@@ -165,6 +173,13 @@ func (c Campaign) Judge(by Party, p Principal, verdict, comment string, now time
 	i := slices.IndexFunc(c.Items, func(x CampaignItem) bool { return x.Principal == p })
 	if i < 0 {
 		return c, ErrNoPrincipal
+	}
+	said := len(comment) - len(c.Items[i].Comment)
+	for _, x := range c.Items {
+		said += len(x.Comment)
+	}
+	if said > LimitCampaignComments {
+		return c, ErrNoRoom
 	}
 	c.Items = slices.Clone(c.Items)
 	c.Items[i] = CampaignItem{Principal: p, Verdict: verdict, By: &by, Comment: comment, At: now}

@@ -49,6 +49,20 @@ func (r Role) Conditions() map[string]string {
 	return out
 }
 
+// JudgedByItself tells whether a condition may ask about the role itself, and so
+// about its owner and labels: whoever changes these then changes what it decides.
+func (r Role) JudgedByItself() bool {
+	if r.AutoApproveWhen == "" && r.DenyWhen == "" && len(r.Require) == 0 && len(r.Stages) == 0 {
+		return false // as most roles are
+	}
+	for _, expr := range r.Conditions() {
+		if strings.Contains(expr, "role") {
+			return true
+		}
+	}
+	return false
+}
+
 func (s Stage) lists() map[string][]Threshold {
 	return map[string][]Threshold{"all_of": s.AllOf, "any_of": s.AnyOf, "fallback": s.Fallback}
 }

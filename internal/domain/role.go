@@ -119,9 +119,13 @@ type Role struct {
 
 // Revision is the role's incarnation and the hash of its security fields: the
 // same content is the same revision, a recreated role is another one. Free
-// text for people (description, owner, labels) is outside.
+// text for people (description, owner, labels) is outside, but for the owner and
+// labels that a condition may ask for.
 func (r Role) Revision() string {
-	r.Description, r.Owner, r.Labels, r.Free, r.Pins, r.Editors = "", "", nil, nil, nil, nil
+	if !r.JudgedByItself() {
+		r.Owner, r.Labels = "", nil
+	}
+	r.Description, r.Free, r.Pins, r.Editors = "", nil, nil, nil
 	return r.Incarnation + ":" + canonicalHash(r)
 }
 

@@ -20,7 +20,7 @@ const recordVersion = 1
 // MaxRecord bounds one record in bytes.
 const MaxRecord = 256 << 10
 
-// MaxList bounds a published list in bytes: the hosts' Raft storage refuses a
+// MaxList bounds a published list, or an access review, in bytes: the hosts' Raft storage refuses a
 // value of 1 MiB.
 const MaxList = 1000 << 10
 
@@ -164,7 +164,7 @@ func bound(key string) int {
 	switch kind(key) + "/" {
 	case prefixJob:
 		return math.MaxInt
-	case prefixList:
+	case prefixList, prefixCampaign:
 		return MaxList
 	}
 	return MaxRecord

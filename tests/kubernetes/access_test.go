@@ -2,7 +2,6 @@ package kubernetes
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"testing"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/providertest"
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
 )
 
@@ -37,11 +37,7 @@ func (b *bench) input(fields contract.Values, params map[string]string) contract
 
 func (b *bench) newID() string {
 	b.Helper()
-	id, err := domain.NewID(b.clk.Now(), rand.Reader)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return id
+	return providertest.NewID(b, b.clk.Now())
 }
 
 func (b *bench) issue(in contract.Input) (contract.Issued, domain.Handle, error) {

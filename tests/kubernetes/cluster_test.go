@@ -94,7 +94,7 @@ func start(dir string) (processes, error) {
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(4)
+	ports, err := harness.FreePorts(4)
 	if err != nil {
 		return nil, err
 	}
@@ -236,21 +236,4 @@ func tails(dir string) string {
 		fmt.Fprintf(&out, "== %s (%v)\n%s\n", filepath.Base(file), err, raw[max(0, len(raw)-4096):])
 	}
 	return out.String()
-}
-
-func freePorts(n int) ([]int, error) {
-	ports := make([]int, 0, n)
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() //nolint:errcheck // closing gives the port away, there is nothing to lose
-		addr, ok := l.Addr().(*net.TCPAddr)
-		if !ok {
-			return nil, fmt.Errorf("%s is no TCP address", l.Addr())
-		}
-		ports = append(ports, addr.Port)
-	}
-	return ports, nil
 }

@@ -48,9 +48,9 @@ func (tr *tribe) shell(t *testing.T, dir, block string, env ...string) {
 		}
 	}
 	for _, r := range []struct{ from, to string }{
-		{"pim/", tr.pim.Path + "/"},
-		{"=eng ", "=" + tr.eng + " "},
-		{"=leads ", "=" + tr.leads + " "},
+		{"pim/", tr.Pim.Path + "/"},
+		{"=eng ", "=" + tr.Eng + " "},
+		{"=leads ", "=" + tr.Leads + " "},
 		{"https://k8s.example.com:6443", "https://" + here.proxy.addr},
 	} {
 		block = strings.ReplaceAll(block, r.from, r.to)
@@ -72,7 +72,7 @@ func (tr *tribe) shell(t *testing.T, dir, block string, env ...string) {
 // and uses a credential of each role.
 func TestThePageWorksAsItStands(t *testing.T) {
 	tr := newTribe(t, "for-the-page")
-	host.Root().Delete(t, tr.path("targets/"+tr.target)).OK(t)
+	host.Root().Delete(t, tr.Path("targets/"+tr.target)).OK(t)
 	here.applyYAML(t, blocks(t, "yaml")[0])
 	for _, o := range []runtime.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "pim-accounts"}},
@@ -94,10 +94,10 @@ func TestThePageWorksAsItStands(t *testing.T) {
 		block = strings.ReplaceAll(block, "auth_oidc_1a2b3c4d", tr.userpass(t))
 		tr.shell(t, dir, block, "TOKEN="+token.Reveal())
 	}
-	check := host.Root().Read(t, tr.path("targets/prod/check")).OK(t)
+	check := host.Root().Read(t, tr.Path("targets/prod/check")).OK(t)
 	here.applyYAML(t, check.String(t, "required_policy"))
 	poll.Until(t, bindingBound, func() error { // until the policy has reached the authorizer
-		if rotated := host.Root().Write(t, tr.path("targets/prod/rotate-root"), nil); rotated.Status/100 != 2 {
+		if rotated := host.Root().Write(t, tr.Path("targets/prod/rotate-root"), nil); rotated.Status/100 != 2 {
 			return fmt.Errorf("%d %s", rotated.Status, rotated.Body)
 		}
 		return nil
@@ -116,8 +116,8 @@ func (tr *tribe) usePage(t *testing.T, role string, params any) {
 	if params != nil {
 		ask["params"] = params
 	}
-	id := tr.granted(t, role, ask)
-	c := tr.client(t, tr.alice.Read(t, tr.path("creds/"+role+"?compose=true")).OK(t))
+	id := tr.Granted(t, role, ask)
+	c := tr.client(t, tr.Alice.Read(t, tr.Path("creds/"+role+"?compose=true")).OK(t))
 	switch role {
 	case "deploy":
 		allowed(t, c, whoAmI)
@@ -132,5 +132,5 @@ func (tr *tribe) usePage(t *testing.T, role string, params any) {
 		allowed(t, c, configMapsIn("shop-dev"))
 		refused(t, c, configMapsIn("shop"))
 	}
-	tr.alice.Delete(t, tr.path("requests/"+id)).OK(t)
+	tr.Alice.Delete(t, tr.Path("requests/"+id)).OK(t)
 }

@@ -107,35 +107,35 @@ func TestTheNamespaceIsLookedAtWhenAskedShownAndApproved(t *testing.T) {
 		}
 	}
 	role := map[string]any{
-		"target": tr.target, "eligible_groups": tr.eng, "approver_groups": tr.leads, "max_active": 3,
+		"target": tr.target, "eligible_groups": tr.Eng, "approver_groups": tr.Leads, "max_active": 3,
 		"params": map[string]any{"namespace": map[string]any{"pattern": "[a-z-]+", "required": true}},
 	}
 	maps.Copy(role, fields)
-	tr.write(t, "roles/chosen", role)
+	tr.Write(t, "roles/chosen", role)
 	ask := map[string]any{"justification": "order 4711", "params": map[string]any{"namespace": "team-b"}}
 	const refusal = "the target refused: choose namespace"
-	tr.alice.Write(t, tr.path("request/chosen"), ask).Refused(t, http.StatusBadRequest, refusal)
+	tr.Alice.Write(t, tr.Path("request/chosen"), ask).Refused(t, http.StatusBadRequest, refusal)
 
 	label(`"open"`)
 	defer label("null")
-	asked := tr.alice.Write(t, tr.path("request/chosen"), ask).OK(t)
-	approval := tr.path("approvals/" + asked.String(t, "request_id"))
+	asked := tr.Alice.Write(t, tr.Path("request/chosen"), ask).OK(t)
+	approval := tr.Path("approvals/" + asked.String(t, "request_id"))
 	yes := map[string]any{"decision": "approve", "digest": asked.String(t, "digest")}
-	if problem := tr.bob.Read(t, approval).OK(t).Data["problem"]; problem != "" {
+	if problem := tr.Bob.Read(t, approval).OK(t).Data["problem"]; problem != "" {
 		t.Errorf("the approver is told %q of what could be issued", problem)
 	}
 	label("null") // between request and approval
-	if problem := tr.bob.Read(t, approval).OK(t).String(t, "problem"); !strings.HasPrefix(problem, refusal) {
+	if problem := tr.Bob.Read(t, approval).OK(t).String(t, "problem"); !strings.HasPrefix(problem, refusal) {
 		t.Errorf("the approver is told %q", problem)
 	}
-	tr.bob.Write(t, approval, yes).Refused(t, http.StatusBadRequest, refusal)
+	tr.Bob.Write(t, approval, yes).Refused(t, http.StatusBadRequest, refusal)
 
 	label(`"open"`)
-	tr.bob.Write(t, approval, yes).OK(t)
+	tr.Bob.Write(t, approval, yes).OK(t)
 	label("null") // between approval and issue
-	tr.alice.Read(t, tr.path("creds/chosen")).Refused(t, http.StatusBadRequest, refusal)
+	tr.Alice.Read(t, tr.Path("creds/chosen")).Refused(t, http.StatusBadRequest, refusal)
 	label(`"open"`)
-	tr.alice.Read(t, tr.path("creds/chosen")).OK(t)
+	tr.Alice.Read(t, tr.Path("creds/chosen")).OK(t)
 }
 
 // TestRefusalsOfTheCluster has what only a cluster can know to be wrong.

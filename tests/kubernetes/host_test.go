@@ -27,13 +27,10 @@ var startHost = sync.OnceValue(func() error {
 	return err
 })
 
-// tribe is a mount with this cluster as its target, alice who is eligible, and
-// bob who approves.
+// tribe is a harness.Office with this cluster as its target.
 type tribe struct {
-	pim          *harness.Mount
-	alice, bob   *harness.Person
+	*harness.Office
 	target       string
-	eng, leads   string
 	aliceCluster kubernetes.Interface // alice's own user at the cluster
 }
 
@@ -62,12 +59,9 @@ func newTribe(t *testing.T, account string, more ...contract.Spec) *tribe {
 	if err := startHost(); err != nil {
 		t.Fatal(err)
 	}
-	pim := host.Mount(t, harness.Plugin{})
-	person := pim.PersonPolicy(t)
-	tr := &tribe{pim: pim, target: "prod", alice: host.Person(t, "alice", person), bob: host.Person(t, "bob", person)}
-	tr.eng, tr.leads = host.Group(t, "eng", tr.alice).Name, host.Group(t, "leads", tr.bob).Name
+	tr := &tribe{Office: host.Mount(t, harness.Plugin{}).Office(t), target: "prod"}
 	config := here.config(adminToken)
-	config.Impersonate = rest.ImpersonationConfig{UserName: "oidc:" + tr.alice.Login}
+	config.Impersonate = rest.ImpersonationConfig{UserName: "oidc:" + tr.Alice.Login}
 	var err error
 	if tr.aliceCluster, err = kubernetes.NewForConfig(config); err != nil {
 		t.Fatal(err)
@@ -78,18 +72,10 @@ func newTribe(t *testing.T, account string, more ...contract.Spec) *tribe {
 		specs = append(specs, contract.Spec{Role: name, Fields: kinds[name]})
 	}
 	b := newBench(t, account, specs...)
-	tr.write(t, "config", map[string]any{"reap_interval": 1, "issue_rate": 10000})
 	fields := map[string]any{"type": "kubernetes", "token": b.target.Secrets["token"].Reveal()}
 	maps.Copy(fields, b.target.Fields)
-	tr.write(t, "targets/"+tr.target, fields)
+	tr.Write(t, "targets/"+tr.target, fields)
 	return tr
-}
-
-func (tr *tribe) path(below string) string { return tr.pim.Path + "/" + below }
-
-func (tr *tribe) write(t *testing.T, path string, data map[string]any) harness.Answer {
-	t.Helper()
-	return host.Root().Write(t, tr.path(path), data).OK(t)
 }
 
 // roles writes a role of each kind; fields come on top.
@@ -97,10 +83,10 @@ func (tr *tribe) roles(t *testing.T, fields map[string]any) []string {
 	t.Helper()
 	kinds := kindsOfRole(tr.userpass(t))
 	for name, role := range kinds {
-		all := map[string]any{"target": tr.target, "eligible_groups": tr.eng, "approver_groups": tr.leads}
+		all := map[string]any{"target": tr.target, "eligible_groups": tr.Eng, "approver_groups": tr.Leads}
 		maps.Copy(all, role)
 		maps.Copy(all, fields)
-		tr.write(t, "roles/"+name, all)
+		tr.Write(t, "roles/"+name, all)
 	}
 	return contract.SortedKeys(kinds)
 }
@@ -113,17 +99,6 @@ func (tr *tribe) userpass(t *testing.T) string {
 		t.Fatal("there is no userpass")
 	}
 	return fmt.Sprint(mount["accessor"])
-}
-
-// granted has alice ask and bob approve.
-func (tr *tribe) granted(t *testing.T, role string, fields map[string]any) (id string) {
-	t.Helper()
-	ask := map[string]any{"justification": "order 4711 is stuck"}
-	maps.Copy(ask, fields)
-	id = tr.alice.Write(t, tr.path("request/"+role), ask).OK(t).String(t, "request_id")
-	digest := tr.bob.Read(t, tr.path("approvals/"+id)).OK(t).String(t, "digest")
-	tr.bob.Write(t, tr.path("approvals/"+id), map[string]any{"decision": "approve", "digest": digest}).OK(t)
-	return id
 }
 
 // client is what a credential gives at the cluster: a kubeconfig, or nothing
@@ -144,23 +119,23 @@ func (tr *tribe) ways() map[string]func(t *testing.T, role, id string, creds har
 		"its lease is revoked": func(t *testing.T, _, id string, creds harness.Answer) {
 			t.Helper()
 			root.Write(t, "sys/leases/revoke", map[string]any{"lease_id": creds.LeaseID, "sync": true}).OK(t)
-			tr.alice.Delete(t, tr.path("requests/"+id)).OK(t) // the grant outlives its lease, and is in the next row's way
+			tr.Alice.Delete(t, tr.Path("requests/"+id)).OK(t) // the grant outlives its lease, and is in the next row's way
 		},
 		"an approver ends it": func(t *testing.T, _, id string, _ harness.Answer) {
 			t.Helper()
-			tr.bob.Write(t, tr.path("grants/"+id+"/revoke"), map[string]any{"reason": "order 4711 is through"}).OK(t)
+			tr.Bob.Write(t, tr.Path("grants/"+id+"/revoke"), map[string]any{"reason": "order 4711 is through"}).OK(t)
 		},
 		"its requester gives it back": func(t *testing.T, _, id string, _ harness.Answer) {
 			t.Helper()
-			tr.alice.Delete(t, tr.path("requests/"+id)).OK(t)
+			tr.Alice.Delete(t, tr.Path("requests/"+id)).OK(t)
 		},
 		"the kill switch is pulled": func(t *testing.T, role, _ string, _ harness.Answer) {
 			t.Helper()
-			tr.write(t, "revoke", map[string]any{"role": role, "reason": "a laptop was stolen", "hold": 0})
+			tr.Write(t, "revoke", map[string]any{"role": role, "reason": "a laptop was stolen", "hold": 0})
 		},
 		"its role is deleted": func(t *testing.T, role, _ string, _ harness.Answer) {
 			t.Helper()
-			root.Delete(t, tr.path("roles/"+role+"?live=revoke")).OK(t)
+			root.Delete(t, tr.Path("roles/"+role+"?live=revoke")).OK(t)
 		},
 	}
 }
@@ -170,8 +145,8 @@ func TestAccessEndsThroughTheHost(t *testing.T) {
 	for way := range tr.ways() {
 		for _, role := range tr.roles(t, map[string]any{"ttl": "20m"}) {
 			t.Run(role+", when "+way, func(t *testing.T) {
-				id := tr.granted(t, role, nil)
-				creds := tr.alice.Read(t, tr.path("creds/"+role+"?compose=true")).OK(t)
+				id := tr.Granted(t, role, nil)
+				creds := tr.Alice.Read(t, tr.Path("creds/"+role+"?compose=true")).OK(t)
 				if creds.Data["pim_revocation"] != "immediate" {
 					t.Errorf("the credential says %v", creds.Data["pim_revocation"])
 				}
@@ -197,7 +172,7 @@ func (tr *tribe) nothingLeft(t *testing.T, bound time.Duration) {
 	poll.Until(t, bound, func() error {
 		var left []string
 		for _, m := range here.everything(t) {
-			if m.Labels["vault-pim.github.io/credential-id"] != "" && m.Annotations["vault-pim.github.io/entity-id"] == tr.alice.EntityID {
+			if m.Labels["vault-pim.github.io/credential-id"] != "" && m.Annotations["vault-pim.github.io/entity-id"] == tr.Alice.EntityID {
 				left = append(left, m.GenerateName+" "+m.Namespace+"/"+m.Name)
 			}
 		}
@@ -228,8 +203,8 @@ func (tr *tribe) windows(t *testing.T, windows map[string]time.Duration) {
 	for role, window := range windows {
 		t.Run(role, func(t *testing.T) {
 			t.Parallel()
-			tr.granted(t, role, map[string]any{"ttl": window.String()})
-			creds := tr.alice.Read(t, tr.path("creds/"+role+"?compose=true")).OK(t)
+			tr.Granted(t, role, map[string]any{"ttl": window.String()})
+			creds := tr.Alice.Read(t, tr.Path("creds/"+role+"?compose=true")).OK(t)
 			end, err := time.Parse(time.RFC3339, creds.String(t, "pim_expires_at"))
 			if err != nil {
 				t.Fatal(err)
@@ -262,7 +237,7 @@ func TestBadInputIsRefusedByTheHost(t *testing.T) {
 		return all
 	}
 	role := func(fields map[string]any) map[string]any {
-		all := map[string]any{"target": tr.target, "eligible_groups": tr.eng, "approver_groups": tr.leads}
+		all := map[string]any{"target": tr.target, "eligible_groups": tr.Eng, "approver_groups": tr.Leads}
 		maps.Copy(all, fields)
 		return all
 	}
@@ -284,7 +259,7 @@ func TestBadInputIsRefusedByTheHost(t *testing.T) {
 		{name: "a role of two kinds", path: "roles/x", data: role(map[string]any{"service_account_name": "deployer", "generated_role_rules": podRules})},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			answer := host.Root().Write(t, tr.path(row.path), row.data)
+			answer := host.Root().Write(t, tr.Path(row.path), row.data)
 			if answer.Status != max(row.status, 400) {
 				t.Errorf("got %d %s", answer.Status, answer.Body)
 			}

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
 )
 
@@ -103,11 +102,11 @@ type cycles struct {
 func (n *cycles) one(t *testing.T, tr *tribe, role string) {
 	t.Helper()
 	err := poll.Within(startBound, func() error {
-		creds := tr.alice.Read(t, tr.path("creds/"+role))
+		creds := tr.Alice.Read(t, tr.Path("creds/"+role))
 		if creds.Status != http.StatusOK {
 			n.failed.Add(1)
 			n.said.Store(fmt.Sprintf("%d %.100s", creds.Status, creds.Body), true)
-			tr.revive(t, creds)
+			tr.Pim.Revive(t, creds)
 			return fmt.Errorf("%d %s", creds.Status, creds.Body)
 		}
 		n.issued.Add(1)
@@ -119,17 +118,6 @@ func (n *cycles) one(t *testing.T, tr *tribe, role string) {
 	if err != nil {
 		t.Error(err)
 	}
-}
-
-// revive does what an operator does when the host goes on with a dead process:
-// one that is killed while the host starts it may never be started again.
-func (tr *tribe) revive(t *testing.T, answer harness.Answer) {
-	t.Helper()
-	if !strings.Contains(string(answer.Body), "connection refused") {
-		return
-	}
-	reload := host.Root().Write(t, "sys/plugins/reload/backend", map[string]any{"mounts": []string{tr.pim.Path + "/"}})
-	t.Logf("the host went on with a dead process; reloading answers %d", reload.Status)
 }
 
 // TestKillsLeaveNothing issues and revokes 200 times while the plugin's process
@@ -170,9 +158,9 @@ func TestKillsLeaveNothing(t *testing.T) {
 	// with its window, or when somebody says so.
 	began := time.Now()
 	poll.Until(t, startBound, func() error {
-		answer := host.Root().Write(t, tr.path("revoke"), map[string]any{"all": true, "confirm": "all", "reason": "end of the test", "hold": 0})
+		answer := host.Root().Write(t, tr.Path("revoke"), map[string]any{"all": true, "confirm": "all", "reason": "end of the test", "hold": 0})
 		if answer.Status/100 != 2 {
-			tr.revive(t, answer)
+			tr.Pim.Revive(t, answer)
 			return fmt.Errorf("%d %s", answer.Status, answer.Body)
 		}
 		return nil

@@ -20,6 +20,7 @@ import (
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	provider "github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/kubernetes"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/providertest"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
 )
@@ -180,12 +181,6 @@ type bench struct {
 	p      contract.Provider
 }
 
-type quiet struct{}
-
-func (quiet) Debug(string, ...any) {}
-func (quiet) Warn(string, ...any)  {}
-func (quiet) Error(string, ...any) {}
-
 // newBench opens a provider. Its account is the test's own and gets the policy
 // that check prints for the roles, and nothing else.
 func newBench(t testing.TB, account string, roles ...contract.Spec) *bench {
@@ -194,7 +189,7 @@ func newBench(t testing.TB, account string, roles ...contract.Spec) *bench {
 		t.Fatal(err)
 	}
 	b := &bench{TB: t, c: here, clk: &aheadClock{}}
-	b.env = contract.Env{Clock: b.clk, Log: quiet{}, AllowLocal: true}
+	b.env = contract.Env{Clock: b.clk, Log: providertest.Quiet{}, AllowLocal: true}
 	err := here.apply(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account, Namespace: rootNamespace}})
 	if err != nil {
 		t.Fatal(err)

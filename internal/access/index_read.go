@@ -43,6 +43,21 @@ func (x *index) ids(keep func(*row) bool) []domain.RequestID {
 	return out
 }
 
+// unknown are the requests of which there is but the id: their records could not be
+// read so far.
+func (x *index) unknown() []domain.RequestID {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var out []domain.RequestID
+	x.all.after("", func(w *row) bool {
+		if !w.known {
+			out = append(out, w.id)
+		}
+		return true
+	})
+	return out
+}
+
 // openAfter copies the first n rows after an id that can still become or be a
 // grant.
 func (x *index) openAfter(after domain.RequestID, n int) []row {

@@ -52,14 +52,8 @@ func (a *Access) Kill(ctx context.Context, c Caller, k Kill) (JobView, error) {
 	if err := a.indexed(ctx); err != nil {
 		return JobView{}, err
 	}
-	now := a.now()
-	ids := a.index.ids(func(w *row) bool {
-		covered := sel.Covers(w.scope(), now)
-		if covered {
-			job.Live += int(w.live)
-		}
-		return covered
-	})
+	ids, live := a.covered(ctx, sel)
+	job.Live = live
 	parts, err := a.noteJob(ctx, job, ids)
 	if err != nil {
 		return JobView{}, err
@@ -67,6 +61,30 @@ func (a *Access) Kill(ctx context.Context, c Caller, k Kill) (JobView, error) {
 	a.step("kill switch noted")
 	a.startKill(parts, by)
 	return JobView{Job: parts[0], Requests: len(ids)}, nil
+}
+
+// covered are the requests that a pull covers, and how many credentials of theirs
+// may give access. A record that could not be read so far is read once more; who
+// means everything means it too.
+func (a *Access) covered(ctx context.Context, sel domain.Hold) (ids []domain.RequestID, live int) {
+	now := a.now()
+	ids = a.index.ids(func(w *row) bool {
+		covered := sel.Covers(w.scope(), now)
+		if covered {
+			live += int(w.live)
+		}
+		return covered
+	})
+	for _, id := range a.index.unknown() {
+		r, err := a.store.OpenRequest(ctx, id)
+		if err != nil {
+			a.log.Error("the kill switch cannot read a request", "request", string(id), "error", err)
+		}
+		if r != nil && sel.Covers(scopeOf(*r), now) || err != nil && sel.Kind == domain.HoldAll {
+			ids = append(ids, id)
+		}
+	}
+	return ids, live
 }
 
 // maxJobRequests is how many requests one record of a job names: no value comes

@@ -119,3 +119,32 @@ func TestKillSwitchTriesAgainInItsTime(t *testing.T) {
 		t.Errorf("%+v, %v", v, err)
 	}
 }
+
+// A record that could not be read after a start is covered all the same.
+func TestKillSwitchCoversWhatCouldNotBeRead(t *testing.T) {
+	for name, k := range map[string]access.Kill{
+		"everything": {Kind: domain.HoldAll}, "a person": {Kind: domain.HoldPerson, Value: id("alice")},
+	} {
+		for _, later := range []bool{false, true} {
+			if later && k.Kind != domain.HoldAll {
+				continue // nobody can say whose it is
+			}
+			t.Run(name, func(t *testing.T) {
+				m := newMount(t)
+				m.role("admin", nil, nil)
+				m.granted("alice", "admin")
+				m.issued("alice", "admin")
+				m.blind = true
+				m.crash()
+				m.s.setBlind(later)
+				job := m.kill(k)
+				m.s.setBlind(false)
+				m.look(10 * time.Second)
+				m.usable(0)
+				if v, err := m.a.KillJob(t.Context(), job.Job.ID); err != nil || v.Requests != 1 || v.Marked != 1 {
+					t.Errorf("%+v, %v", v, err)
+				}
+			})
+		}
+	}
+}

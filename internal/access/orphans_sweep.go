@@ -179,10 +179,28 @@ func (s *targetSweep) note(o *domain.Orphans, failed error) {
 	for _, x := range s.now {
 		o.List = append(o.List, x.Orphan)
 	}
-	slices.SortFunc(o.List, func(x, y domain.Orphan) int {
-		return strings.Compare(string(x.Credential)+x.Target, string(y.Credential)+y.Target)
-	})
-	if len(o.List) > domain.MaxOrphans {
-		o.List = o.List[:domain.MaxOrphans]
+	o.List = bounded(o.List)
+}
+
+// bounded is a list in order of its ids, and no longer than a record takes. What
+// has ended and left a remainder stays: no target lists that again.
+func bounded(list []domain.Orphan) []domain.Orphan {
+	if len(list) > domain.MaxOrphans {
+		slices.SortFunc(list, func(x, y domain.Orphan) int {
+			if (x.Rest == nil) != (y.Rest == nil) {
+				if x.Rest != nil {
+					return -1
+				}
+				return 1
+			}
+			return byOrphan(x, y)
+		})
+		list = list[:domain.MaxOrphans]
 	}
+	slices.SortFunc(list, byOrphan)
+	return list
+}
+
+func byOrphan(x, y domain.Orphan) int {
+	return strings.Compare(string(x.Credential)+x.Target, string(y.Credential)+y.Target)
 }

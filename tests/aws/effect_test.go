@@ -2,7 +2,6 @@ package aws
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/aws"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/providertest"
 )
 
 // open makes an instance of the provider, as a plugin process has it.
@@ -20,7 +20,7 @@ func (c *cloud) open(t *testing.T, clk clock.Clock) contract.Provider {
 	t.Helper()
 	target := c.target()
 	target.Place = c.account
-	p, err := aws.Descriptor().New(contract.Env{Clock: clk, Log: quietLog{}, AllowLocal: true}, target)
+	p, err := aws.Descriptor().New(contract.Env{Clock: clk, Log: providertest.Quiet{}, AllowLocal: true}, target)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,16 +43,8 @@ type grant struct {
 func plan(t *testing.T, p contract.Provider, clk clock.Clock, life time.Duration, fields contract.Values) grant {
 	t.Helper()
 	now := clk.Now()
-	ids := make([]string, 2)
-	for i := range ids {
-		id, err := domain.NewID(now, rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids[i] = id
-	}
 	g := grant{in: contract.Input{
-		Credential: domain.CredentialID(ids[0]), Request: domain.RequestID(ids[1]), Role: "prod", Person: "alice", Ticket: "T-1",
+		Credential: domain.CredentialID(providertest.NewID(t, now)), Request: domain.RequestID(providertest.NewID(t, now)), Role: "prod", Person: "alice", Ticket: "T-1",
 		Fields: aws.Descriptor().Normalize(fields), NotAfter: now.Add(life),
 	}}
 	var err error
@@ -231,16 +223,13 @@ func TestTheEffectOfAServiceControlPolicy(t *testing.T) {
 func plan0(t *testing.T, p contract.Provider, clk clock.Clock, c *cloud) grant {
 	t.Helper()
 	now := clk.Now()
-	id, err := domain.NewID(now, rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
 	g := grant{in: contract.Input{
-		Credential: domain.CredentialID(id), Role: "prod", Principal: c.alice, NotAfter: now.Add(time.Hour),
+		Credential: domain.CredentialID(providertest.NewID(t, now)), Role: "prod", Principal: c.alice, NotAfter: now.Add(time.Hour),
 		Fields: aws.Descriptor().Normalize(contract.Values{
 			"permission_set_arn": c.set, "account_id": c.account, "principal_source": "metadata:aws_user", "scp_deny": c.rail,
 		}),
 	}}
+	var err error
 	if g.h, err = p.Plan(t.Context(), g.in); err != nil {
 		t.Fatal(err)
 	}

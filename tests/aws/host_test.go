@@ -23,15 +23,12 @@ var onHost = sync.OnceValue(func() error {
 	return err
 })
 
-// office is a mount with an AWS account of its own as its target, alice who is
-// eligible, and bob who approves.
+// office is a harness.Office with an AWS account of its own as its target.
 type office struct {
 	*cloud
-	pim        *harness.Mount
-	alice, bob *harness.Person
-	eng, leads string
-	denied     map[string]bool // sessions that were seen to be ended
-	mark       string          // in the environment of its plugin process alone, for lanes
+	*harness.Office
+	denied map[string]bool // sessions that were seen to be ended
+	mark   string          // in the environment of its plugin process alone, for lanes
 }
 
 // reaperTick is how often the reaper looks in these tests.
@@ -51,69 +48,42 @@ func newOfficeOn(t *testing.T, plugin harness.Plugin) *office {
 	if err := onHost(); err != nil {
 		t.Fatal(err)
 	}
-	host := bench.host
-	o := &office{cloud: newCloud(t, clock.System{}.Now).withCenter(t), pim: host.Mount(t, plugin), denied: map[string]bool{}}
-	person := o.pim.PersonPolicy(t)
-	o.alice, o.bob = host.Person(t, "alice", person), host.Person(t, "bob", person)
-	o.eng, o.leads = host.Group(t, "eng", o.alice).Name, host.Group(t, "leads", o.bob).Name
+	o := &office{
+		cloud: newCloud(t, clock.System{}.Now).withCenter(t), Office: bench.host.Mount(t, plugin).Office(t), denied: map[string]bool{},
+	}
 	o.configure(t)
 	return o
 }
 
-// configure writes settings and the target.
+// configure writes the target.
 func (o *office) configure(t *testing.T) {
 	t.Helper()
-	o.write(t, "config", args{"reap_interval": int(reaperTick / time.Second), "issue_rate": 10000})
 	fields := args{"type": "aws", "access_key": o.key, "secret_key": o.sec}
 	maps.Copy(fields, o.fields())
-	o.write(t, "targets/prod", fields)
+	o.Write(t, "targets/prod", fields)
 }
 
 // beside is another mount with a target of the same name at the same account.
 func (o *office) beside(t *testing.T, plugin harness.Plugin) *office {
 	t.Helper()
 	other := *o
-	other.pim, other.mark = bench.host.Mount(t, plugin), ""
-	person := other.pim.PersonPolicy(t)
-	other.alice, other.bob = bench.host.Person(t, "alice", person), bench.host.Person(t, "bob", person)
-	other.eng, other.leads = bench.host.Group(t, "eng", other.alice).Name, bench.host.Group(t, "leads", other.bob).Name
+	other.Office, other.mark = bench.host.Mount(t, plugin).Office(t), ""
 	other.configure(t)
 	return &other
-}
-
-func (o *office) path(below string) string { return o.pim.Path + "/" + below }
-
-func (o *office) write(t *testing.T, path string, data args) harness.Answer {
-	t.Helper()
-	return bench.host.Root().Write(t, o.path(path), data).OK(t)
 }
 
 // entitle writes a role that alice may ask for and bob approves.
 func (o *office) entitle(t *testing.T, name string, fields args) {
 	t.Helper()
-	all := args{"target": "prod", "eligible_groups": o.eng, "approver_groups": o.leads, "ttl": "30m"}
-	maps.Copy(all, fields)
-	o.write(t, "roles/"+name, all)
+	o.Write(t, "roles/"+name, o.Role(fields))
 }
 
 // auto writes a role that approves by itself.
 func (o *office) auto(t *testing.T, name string, fields args) {
 	t.Helper()
-	all := args{
-		"target": "prod", "eligible_groups": o.eng, "auto_approve": true, "require_justification": false, "ttl": "8h", "lease_ttl": "30m",
-		"max_active": 100, "max_credentials": 32,
-	}
+	all := args{"ttl": "8h", "lease_ttl": "30m"}
 	maps.Copy(all, fields)
-	o.write(t, "roles/"+name, all)
-}
-
-// granted has alice ask and bob approve.
-func (o *office) granted(t *testing.T, role string) (id string) {
-	t.Helper()
-	id = o.alice.Write(t, o.path("request/"+role), args{"justification": "order 4711 is stuck"}).OK(t).String(t, "request_id")
-	digest := o.bob.Read(t, o.path("approvals/"+id)).OK(t).String(t, "digest")
-	o.bob.Write(t, o.path("approvals/"+id), args{"decision": "approve", "digest": digest}).OK(t)
-	return id
+	o.Write(t, "roles/"+name, o.Auto(all))
 }
 
 // ready reads a credential, again while it is being prepared.
@@ -121,7 +91,7 @@ func (o *office) ready(t *testing.T, role string) harness.Answer {
 	t.Helper()
 	var creds harness.Answer
 	poll.Until(t, startBound, func() error {
-		creds = o.alice.Read(t, o.path("creds/"+role+"?compose=true"))
+		creds = o.Alice.Read(t, o.Path("creds/"+role+"?compose=true"))
 		if creds.Status == http.StatusBadRequest && strings.Contains(string(creds.Body), "credential preparing") {
 			return fmt.Errorf("%s", creds.Body)
 		}
@@ -172,17 +142,17 @@ func TestRoleSessionsThroughTheHost(t *testing.T) {
 		},
 		"bob ends it": func(t *testing.T, id string, _ harness.Answer) {
 			t.Helper()
-			o.bob.Write(t, o.path("grants/"+id+"/revoke"), args{"reason": "order 4711 is through"}).OK(t)
+			o.Bob.Write(t, o.Path("grants/"+id+"/revoke"), args{"reason": "order 4711 is through"}).OK(t)
 		},
 		"the kill switch is pulled": func(t *testing.T, _ string, _ harness.Answer) {
 			t.Helper()
-			o.write(t, "revoke", args{"target": "prod", "reason": "a laptop was stolen", "hold": 0})
+			o.Write(t, "revoke", args{"target": "prod", "reason": "a laptop was stolen", "hold": 0})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o.entitle(t, "prod-admin", args{"role_arns": o.role(prodRole), "max_active": 10})
-			id := o.granted(t, "prod-admin")
-			creds := o.alice.Read(t, o.path("creds/prod-admin?compose=true&request_id="+id)).OK(t)
+			id := o.Granted(t, "prod-admin", nil)
+			creds := o.Alice.Read(t, o.Path("creds/prod-admin?compose=true&request_id="+id)).OK(t)
 			if creds.Data["pim_revocation"] != "propagating" || !o.usable(t, creds) {
 				t.Fatalf("class %v, usable %v", creds.Data["pim_revocation"], o.usable(t, creds))
 			}
@@ -196,7 +166,7 @@ func TestRoleSessionsThroughTheHost(t *testing.T) {
 			}
 			end(t, id, creds)
 			o.ends(t, creds)
-			o.alice.Delete(t, o.path("requests/"+id))
+			o.Alice.Delete(t, o.Path("requests/"+id))
 		})
 	}
 }
@@ -204,12 +174,12 @@ func TestRoleSessionsThroughTheHost(t *testing.T) {
 func TestUsersThroughTheHost(t *testing.T) {
 	o := newOffice(t, harness.Race)
 	o.entitle(t, "prod-user", args{"credential_type": "iam_user", "policy_document": allowAll, "iam_groups": "admins"})
-	id := o.granted(t, "prod-user")
+	id := o.Granted(t, "prod-user", nil)
 	creds := o.ready(t, "prod-user")
 	if !o.usable(t, creds) {
 		t.Fatal("it does not work")
 	}
-	o.bob.Write(t, o.path("grants/"+id+"/revoke"), args{"reason": "done"}).OK(t)
+	o.Bob.Write(t, o.Path("grants/"+id+"/revoke"), args{"reason": "done"}).OK(t)
 	o.ends(t, creds)
 	poll.Until(t, endBound, func() error {
 		if left := o.ourUsers(t); len(left) > 0 {
@@ -229,7 +199,7 @@ func (o *office) inDirectory(t *testing.T) string {
 	}
 	call(t, o.account, "sso-admin", "list_instances", args{}, &instances)
 	call(t, o.account, "identitystore", "create_user", args{
-		"IdentityStoreId": instances.Instances[0].IdentityStoreID, "UserName": o.alice.Login, "DisplayName": "alice",
+		"IdentityStoreId": instances.Instances[0].IdentityStoreID, "UserName": o.Alice.Login, "DisplayName": "alice",
 		"Name": args{"GivenName": "a", "FamilyName": "b"},
 	}, &made)
 	return made.UserID
@@ -258,7 +228,7 @@ func TestAssignmentsThroughTheHost(t *testing.T) {
 	}
 	ids := map[string]string{}
 	for _, name := range []string{"first", "second"} {
-		ids[name] = o.granted(t, name)
+		ids[name] = o.Granted(t, name, nil)
 		creds := o.ready(t, name)
 		if creds.Data["pim_revocation"] != "expiry_only" || creds.Data["principal"] != user {
 			t.Errorf("%s: class %v, principal %v", name, creds.Data["pim_revocation"], creds.Data["principal"])
@@ -267,14 +237,14 @@ func TestAssignmentsThroughTheHost(t *testing.T) {
 	if list := o.assigned(t); !slices.Equal(list, []string{user}) {
 		t.Fatalf("assigned: %v", list)
 	}
-	o.bob.Write(t, o.path("grants/"+ids["first"]+"/revoke"), args{"reason": "done"}).OK(t)
+	o.Bob.Write(t, o.Path("grants/"+ids["first"]+"/revoke"), args{"reason": "done"}).OK(t)
 	poll.Throughout(t, 3*reaperTick, func() error {
 		if list := o.assigned(t); len(list) != 1 {
 			return fmt.Errorf("assigned: %v", list)
 		}
 		return nil
 	})
-	o.bob.Write(t, o.path("grants/"+ids["second"]+"/revoke"), args{"reason": "done"}).OK(t)
+	o.Bob.Write(t, o.Path("grants/"+ids["second"]+"/revoke"), args{"reason": "done"}).OK(t)
 	poll.Until(t, endBound, func() error {
 		if list := o.assigned(t); len(list) != 0 {
 			return fmt.Errorf("assigned: %v", list)
@@ -286,11 +256,11 @@ func TestAssignmentsThroughTheHost(t *testing.T) {
 func TestRotationAndCheckThroughTheHost(t *testing.T) {
 	o := newOffice(t, harness.Race)
 	o.entitle(t, "prod-admin", args{"role_arns": o.role(prodRole)})
-	check := bench.host.Root().Read(t, o.path("targets/prod/check")).OK(t)
+	check := bench.host.Root().Read(t, o.Path("targets/prod/check")).OK(t)
 	if !strings.Contains(string(check.Body), "sts:SetSourceIdentity") || !strings.Contains(string(check.Body), ":user/pim") {
 		t.Errorf("check: %s", check.Body)
 	}
-	o.write(t, "targets/prod/rotate-root", nil)
+	o.Write(t, "targets/prod/rotate-root", nil)
 	var keys struct {
 		AccessKeyMetadata []struct{ AccessKeyID string }
 	}
@@ -298,9 +268,9 @@ func TestRotationAndCheckThroughTheHost(t *testing.T) {
 	if len(keys.AccessKeyMetadata) != 1 || keys.AccessKeyMetadata[0].AccessKeyID == o.key {
 		t.Errorf("keys %v, the old one was %s", keys.AccessKeyMetadata, o.key)
 	}
-	id := o.granted(t, "prod-admin")
-	creds := o.alice.Read(t, o.path("creds/prod-admin")).OK(t)
-	o.bob.Write(t, o.path("grants/"+id+"/revoke"), args{"reason": "done"}).OK(t)
+	id := o.Granted(t, "prod-admin", nil)
+	creds := o.Alice.Read(t, o.Path("creds/prod-admin")).OK(t)
+	o.Bob.Write(t, o.Path("grants/"+id+"/revoke"), args{"reason": "done"}).OK(t)
 	o.ends(t, creds)
 }
 
@@ -313,7 +283,7 @@ func TestBadInputIsRefusedByTheHost(t *testing.T) {
 		return all
 	}
 	role := func(more args) args {
-		all := args{"target": "prod", "eligible_groups": o.eng, "approver_groups": o.leads}
+		all := args{"target": "prod", "eligible_groups": o.Eng, "approver_groups": o.Leads}
 		maps.Copy(all, more)
 		return all
 	}
@@ -333,7 +303,7 @@ func TestBadInputIsRefusedByTheHost(t *testing.T) {
 		{"a role of two kinds", "roles/x", role(args{"role_arns": o.role(prodRole), "iam_groups": "admins"}), 400},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			answer := bench.host.Root().Write(t, o.path(row.path), row.data)
+			answer := bench.host.Root().Write(t, o.Path(row.path), row.data)
 			if answer.Status != row.status {
 				t.Errorf("got %d %s", answer.Status, answer.Body)
 			}
@@ -349,7 +319,7 @@ func TestAThrottledIssueThroughTheHost(t *testing.T) {
 	o := newOffice(t, harness.Race)
 	o.auto(t, "prod-admin", args{"role_arns": o.role(prodRole)})
 	o.gate.fail("AssumeRole", fault{status: http.StatusBadRequest, code: "Throttling"})
-	answer := o.alice.Read(t, o.path("creds/prod-admin"))
+	answer := o.Alice.Read(t, o.Path("creds/prod-admin"))
 	if answer.Status != http.StatusBadGateway || !strings.Contains(string(answer.Body), "Throttling") || strings.Contains(string(answer.Body), upstreamWords) {
 		t.Fatalf("%d %s", answer.Status, answer.Body)
 	}

@@ -39,7 +39,7 @@ func newLane(t *testing.T) *office {
 	plugin, mark := lane()
 	o := newOfficeOn(t, plugin)
 	o.mark = mark
-	o.write(t, "config", args{"reap_interval": int(killTick / time.Second)})
+	o.Write(t, "config", args{"reap_interval": int(killTick / time.Second)})
 	return o
 }
 
@@ -93,12 +93,12 @@ func (o *office) killAt(n int) (fired func() bool) {
 func (o *office) back(t *testing.T) time.Time {
 	t.Helper()
 	poll.Until(t, startBound, func() error {
-		answer := bench.host.Root().Read(t, o.path("config"))
+		answer := bench.host.Root().Read(t, o.Path("config"))
 		if answer.Status == http.StatusOK {
 			return nil
 		}
 		if strings.Contains(string(answer.Body), "connection refused") {
-			bench.host.Root().Write(t, "sys/plugins/reload/backend", args{"mounts": []string{o.pim.Path + "/"}})
+			bench.host.Root().Write(t, "sys/plugins/reload/backend", args{"mounts": []string{o.Pim.Path + "/"}})
 		}
 		return fmt.Errorf("%d %s", answer.Status, answer.Body)
 	})
@@ -208,7 +208,7 @@ func (o *office) killed(t *testing.T, s scene, n int) (c cut) {
 	if s.phase == "issue" {
 		fired = o.killAt(n)
 	}
-	creds := o.alice.Read(t, o.path("creds/"+s.role))
+	creds := o.Alice.Read(t, o.Path("creds/"+s.role))
 	if c.hit = fired(); c.hit {
 		if c.real = creds.Status != http.StatusOK; c.real {
 			c.dirty, c.took = o.clean(t)
@@ -217,7 +217,7 @@ func (o *office) killed(t *testing.T, s scene, n int) (c cut) {
 	if creds.Status != http.StatusOK {
 		// The client tries again, as the host's 500 tells it to.
 		poll.Until(t, startBound, func() error {
-			if creds = o.alice.Read(t, o.path("creds/"+s.role)); creds.Status != http.StatusOK {
+			if creds = o.Alice.Read(t, o.Path("creds/"+s.role)); creds.Status != http.StatusOK {
 				return fmt.Errorf("%d %s", creds.Status, creds.Body)
 			}
 			return nil

@@ -1,16 +1,13 @@
 package aws
 
 import (
-	"crypto/rand"
-	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
-	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/providertest"
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness/poll"
 )
@@ -19,42 +16,11 @@ import (
 // if it had been planned some time ago.
 func (o *office) stray(t *testing.T, tag string, age time.Duration) (id string) {
 	t.Helper()
-	id, err := domain.NewID(clock.System{}.Now().Add(-age), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	id = providertest.NewID(t, clock.System{}.Now().Add(-age))
 	tags := []args{{"Key": "pim:credential", "Value": id}, {"Key": "pim:target", "Value": tag}}
 	call(t, o.account, "iam", "create_user", args{"UserName": "pim-" + id, "Path": "/pim/", "Tags": tags}, nil)
 	call(t, o.account, "iam", "create_access_key", args{"UserName": "pim-" + id}, nil)
 	return id
-}
-
-// sweep runs a sweep to its end.
-func (o *office) sweep(t *testing.T, ask args) harness.Answer {
-	t.Helper()
-	o.write(t, "orphans/sweep", ask)
-	return o.swept(t)
-}
-
-func (o *office) swept(t *testing.T) (status harness.Answer) {
-	t.Helper()
-	poll.Until(t, endBound, func() error {
-		if status = bench.host.Root().Read(t, o.path("orphans/sweep")).OK(t); status.Data["running"] != false {
-			return fmt.Errorf("%s", status.Body)
-		}
-		return nil
-	})
-	return status
-}
-
-// orphans insists on the ids that orphans/ lists.
-func (o *office) orphans(t *testing.T, want ...string) {
-	t.Helper()
-	got := bench.host.Root().List(t, o.path("orphans/")).Keys(t)
-	slices.Sort(want)
-	if !slices.Equal(got, want) {
-		t.Fatalf("orphans/ lists %v, want %v", got, want)
-	}
 }
 
 // orphans/ lists a stray that was made by hand, and nothing that is live, young,
@@ -69,21 +35,21 @@ func TestOrphansAreListed(t *testing.T) {
 	foreign := o.stray(t, "prod-00000000", time.Hour)
 	call(t, o.account, "iam", "create_user", args{"UserName": "pim-by-hand", "Path": "/pim/"}, nil)
 
-	if status := o.sweep(t, args{"target": "prod"}); !strings.Contains(string(status.Body), "prod: done") || !strings.Contains(string(status.Body), "1 found, 0 ended") {
+	if status := o.Sweep(t, args{"target": "prod"}); !strings.Contains(string(status.Body), "prod: done") || !strings.Contains(string(status.Body), "1 found, 0 ended") {
 		t.Errorf("%s", status.Body)
 	}
-	o.orphans(t, old)
-	one := bench.host.Root().Read(t, o.path("orphans/"+old)).OK(t)
+	o.Orphans(t, old)
+	one := bench.host.Root().Read(t, o.Path("orphans/"+old)).OK(t)
 	if one.Data["what"] != "IAM user /pim/pim-"+old || one.Data["target"] != "prod" || one.Data["access_ended_at"] != "" {
 		t.Errorf("%s", one.Body)
 	}
-	other.sweep(t, nil)
-	other.orphans(t)
+	other.Sweep(t, nil)
+	other.Orphans(t)
 
 	// What a sweep finds for the first time it does not end.
 	late := o.stray(t, tag, time.Hour)
-	o.sweep(t, args{"end": true})
-	o.orphans(t, late)
+	o.Sweep(t, args{"end": true})
+	o.Orphans(t, late)
 	for id, want := range map[string]bool{old: false, young: true, foreign: true, late: true} {
 		if problem := tryCall(t, o.account, "iam", "get_user", args{"UserName": "pim-" + id}, nil); (problem == "") != want {
 			t.Errorf("the user of %s: %q, want it there: %v", id, problem, want)
@@ -95,7 +61,7 @@ func TestOrphansAreListed(t *testing.T) {
 	if !o.usable(t, live) {
 		t.Error("a live credential was ended")
 	}
-	if gone := bench.host.Root().Read(t, o.path("orphans/"+old)); gone.Status != http.StatusNotFound {
+	if gone := bench.host.Root().Read(t, o.Path("orphans/"+old)); gone.Status != http.StatusNotFound {
 		t.Errorf("%d %s", gone.Status, gone.Body)
 	}
 }
@@ -107,18 +73,18 @@ func TestSweepsNeverListWhatIsLive(t *testing.T) {
 	o.auto(t, "user", args{"credential_type": "iam_user", "policy_document": allowAll})
 	var mine []harness.Answer
 	for range 4 {
-		if status := bench.host.Root().Write(t, o.path("orphans/sweep"), args{"end": true}); status.Status != http.StatusOK && status.Data["code"] != "busy" {
+		if status := bench.host.Root().Write(t, o.Path("orphans/sweep"), args{"end": true}); status.Status != http.StatusOK && status.Data["code"] != "busy" {
 			t.Fatalf("%d %s", status.Status, status.Body)
 		}
 		creds := o.ready(t, "user")
 		mine = append(mine, creds)
-		o.orphans(t)
+		o.Orphans(t)
 		if len(mine)%2 == 0 {
 			bench.host.Root().Write(t, "sys/leases/revoke", args{"lease_id": creds.LeaseID, "sync": true}).OK(t)
 			mine = mine[:len(mine)-1]
 		}
-		o.swept(t)
-		o.orphans(t)
+		o.Swept(t)
+		o.Orphans(t)
 	}
 	for _, creds := range mine {
 		if !o.usable(t, creds) {
@@ -152,7 +118,7 @@ func TestAStrayIsSwept(t *testing.T) {
 	call(t, o.account, "iam", "create_user", args{"UserName": "pim-" + id, "Path": "/pim/", "Tags": tags}, nil)
 	call(t, o.account, "iam", "create_access_key", args{"UserName": "pim-" + id}, nil)
 	call(t, o.account, "iam", "create_user", args{"UserName": "pim-by-hand", "Path": "/pim/"}, nil)
-	o.write(t, "rotate-epoch", nil)
+	o.Write(t, "rotate-epoch", nil)
 	began := clock.System{}.Now()
 	poll.Until(t, endBound, func() error { return o.left(t, nil) })
 	t.Logf("MEASURED the stray was gone %.1f s after rotate-epoch", clock.System{}.Now().Sub(began).Seconds())

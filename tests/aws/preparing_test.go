@@ -13,14 +13,14 @@ func TestAKeyThatTakesLongerThanACall(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t, harness.Race)
 	o.entitle(t, "user", args{"credential_type": "iam_user", "policy_document": allowAll})
-	o.granted(t, "user")
+	o.Granted(t, "user", nil)
 	// Once a credential was issued the engine's own identity is known; what is
 	// asked for after it is asked with the new key, once a second.
 	o.auto(t, "session", args{"role_arns": o.role(prodRole)})
-	o.alice.Read(t, o.path("creds/session")).OK(t)
+	o.Alice.Read(t, o.Path("creds/session")).OK(t)
 	const unknown = 28
 	o.gate.fail("GetCallerIdentity", fault{status: http.StatusForbidden, code: "InvalidClientTokenId", times: unknown})
-	first := o.alice.Read(t, o.path("creds/user"))
+	first := o.Alice.Read(t, o.Path("creds/user"))
 	if first.Status != http.StatusBadRequest || first.Data["code"] != "credential_preparing" {
 		t.Fatalf("%d %s", first.Status, first.Body)
 	}

@@ -26,7 +26,7 @@ func TestFiftyRevocationsByTwoProcesses(t *testing.T) {
 	for _, o := range []*office{one, two} {
 		o.auto(t, "session", args{"role_arns": o.role(prodRole)})
 		for i := range each + live {
-			creds := o.alice.Read(t, o.path("creds/session")).OK(t)
+			creds := o.Alice.Read(t, o.Path("creds/session")).OK(t)
 			if i < each {
 				all = append(all, creds)
 			} else {

@@ -27,11 +27,11 @@ func (o *office) rootInOrder(t *testing.T) error {
 	if len(tags.Tags) != 0 {
 		return fmt.Errorf("the root user is marked: %v", tags.Tags)
 	}
-	target := bench.host.Root().Read(t, o.path("targets/prod"))
+	target := bench.host.Root().Read(t, o.Path("targets/prod"))
 	if target.Status != http.StatusOK {
 		return fmt.Errorf("the target: %d %s", target.Status, target.Body)
 	}
-	creds := o.alice.Read(t, o.path("creds/session"))
+	creds := o.Alice.Read(t, o.Path("creds/session"))
 	if creds.Status != http.StatusOK {
 		return fmt.Errorf("an issue: %d %s", creds.Status, creds.Body)
 	}
@@ -47,7 +47,7 @@ func (o *office) rotateOnce(t *testing.T) harness.Answer {
 	t.Helper()
 	var answer harness.Answer
 	poll.Until(t, endBound, func() error {
-		answer = bench.host.Root().Write(t, o.path("targets/prod/rotate-root"), nil)
+		answer = bench.host.Root().Write(t, o.Path("targets/prod/rotate-root"), nil)
 		if answer.Data["poll_after_seconds"] != nil {
 			return fmt.Errorf("busy: %s", answer.Body)
 		}

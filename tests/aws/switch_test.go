@@ -23,7 +23,7 @@ func TestKillSwitchOfManySessions(t *testing.T) {
 		o.auto(t, name, args{"role_arns": o.role(prodRole)})
 		wg.Go(func() {
 			for range each {
-				if creds := o.alice.Read(t, o.path("creds/"+name)); creds.Status != http.StatusOK {
+				if creds := o.Alice.Read(t, o.Path("creds/"+name)); creds.Status != http.StatusOK {
 					t.Errorf("%s: %d %s", name, creds.Status, creds.Body)
 				}
 			}
@@ -35,9 +35,9 @@ func TestKillSwitchOfManySessions(t *testing.T) {
 		t.Fatalf("%d sessions, %d denies", len(all), o.gate.calls("PutRolePolicy"))
 	}
 	began := clock.System{}.Now()
-	job := o.write(t, "revoke", args{"target": "prod", "reason": "a laptop was stolen"}).String(t, "job")
+	job := o.Write(t, "revoke", args{"target": "prod", "reason": "a laptop was stolen"}).String(t, "job")
 	poll.Until(t, endBound, func() error {
-		if answer := bench.host.Root().Read(t, o.path("revoke/"+job)).OK(t); answer.Data["done"] != true {
+		if answer := bench.host.Root().Read(t, o.Path("revoke/"+job)).OK(t); answer.Data["done"] != true {
 			return fmt.Errorf("live: %v", answer.Data["credentials_live"])
 		}
 		return nil

@@ -364,10 +364,3 @@ func (c *cloud) works(t testing.TB, issued contract.Issued, now time.Time) bool 
 	}
 	return false
 }
-
-// quietLog says nothing.
-type quietLog struct{}
-
-func (quietLog) Debug(string, ...any) {}
-func (quietLog) Warn(string, ...any)  {}
-func (quietLog) Error(string, ...any) {}

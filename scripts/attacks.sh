@@ -11,6 +11,6 @@ scripts/build.sh plain race faults
 scripts/host.sh >/dev/null
 rm -f dist/attacks.md
 code=0
-(cd tests && go test -race -shuffle=on -count=1 -timeout 10m "$@" ./attacks/) || code=$?
+(cd tests && go test -race -shuffle=on -count=1 -timeout 20m "$@" ./attacks/) || code=$?
 [[ ! -f dist/attacks.md ]] || cat dist/attacks.md
 exit "$code"

@@ -82,6 +82,9 @@ func TestOneConfirmsTheirOwnEdit(t *testing.T) {
 	second.Write(t, o.path("config"), map[string]any{"edit_sod": false}).OK(t)
 	a.refused(t, o.confirm(t, o.carol.Actor, "config", ""), forbidden, same)
 	second.Delete(t, o.path("config/confirm")).OK(t)
+	hold := host.Root().Write(t, o.path("holds"), map[string]any{"entity_id": o.dave.EntityID, "reason": "a laptop was stolen"}).OK(t).String(t, "hold_id")
+	a.refused(t, o.confirm(t, o.dave.Actor, "roles/prod", ""), forbidden, "access denied: a hold is in force for this person")
+	host.Root().Delete(t, o.path("holds/"+hold)).OK(t)
 	a.control(t, o.confirm(t, o.dave.Actor, "roles/prod", ""))
 	o.authorIsGone(t, a, gone, own)
 }

@@ -1,6 +1,7 @@
 package access_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,7 +13,9 @@ import (
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/access"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/fault"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/contract"
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/provider/providertest/fake"
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/secret"
 )
 
 // Deciding on many ends in time: what is left is told to come again, and nothing
@@ -244,4 +247,56 @@ func TestOneAccessReviewOfARole(t *testing.T) {
 	if n := opened.Load(); n != 1 {
 		t.Errorf("%d reviews of one role are open", n)
 	}
+}
+
+// checkedProvider has its target look at parameters, which may fail.
+type checkedProvider struct {
+	*fake.Provider
+	down *atomic.Bool
+}
+
+func (p checkedProvider) CheckParams(context.Context, contract.Values, map[string]string) error {
+	if p.down.Load() {
+		return errors.New("the target is down")
+	}
+	return nil
+}
+
+// A target that fails stops the decisions on its own requests, and no others.
+func TestDecideOnManyWhileATargetFails(t *testing.T) {
+	m := newMount(t)
+	var down atomic.Bool
+	d := m.world.Descriptor()
+	open := d.New
+	d.Type = "checked"
+	d.New = func(env contract.Env, at contract.Target) (contract.Provider, error) {
+		p, err := open(env, at)
+		f, ok := p.(*fake.Provider)
+		if err != nil || !ok {
+			return p, err
+		}
+		return checkedProvider{f, &down}, nil
+	}
+	m.more = append(m.more, d)
+	m.crash()
+	_, err := m.a.WriteTarget(t.Context(), access.Caller{}, "other", access.TargetEdit{
+		Type: &d.Type, Set: contract.Values{"address": "one"}, Secrets: map[string]secret.String{"password": secret.New("root-of-one")},
+	}, access.EditOptions{})
+	m.must(err)
+	m.role("admin", nil, nil)
+	m.role("second", func(r *domain.Role) { r.Target = "other" }, nil)
+	ids := []domain.RequestID{m.pending("alice", "second"), m.pending("alice", "admin")}
+	digests := map[domain.RequestID]string{}
+	for _, rid := range ids {
+		digests[rid] = m.request(rid).Digest
+	}
+	down.Store(true)
+	done, err := m.a.DecideMany(t.Context(), who("bob"), access.BulkDecision{Decision: access.Decision{Verdict: domain.Approve}, Digests: digests}, ids)
+	m.must(err)
+	m.refused(done[0].Problem, fault.CodeUpstream)
+	if done[1].Problem != nil {
+		t.Errorf("the other one: %v", done[1].Problem)
+	}
+	m.state(ids[0], domain.Pending)
+	m.state(ids[1], domain.Active)
 }

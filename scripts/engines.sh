@@ -23,7 +23,7 @@ if [[ ! -d $out ]]; then
 	work=$(mktemp -d "$out.build.XXXXXX")
 	trap 'rm -rf "$work"' EXIT
 	cd "$engines_dir"
-	say "engines: building the official Kubernetes engine once, about two minutes on two cores; kept in $out"
+	say "engines: building the official Kubernetes engine once, about a minute on two cores; kept in $out"
 	# Every tool of tests/engines/go.mod is one engine.
 	go list tool | xargs go build -trimpath -ldflags '-s -w' -o "$work/" 2> >(grep -v '^go: downloading ' >&2)
 	chmod 0755 "$work"

@@ -20,7 +20,8 @@ type index struct {
 	byRole   map[string]*ordered
 	pending  map[waiting]*ordered
 	byTarget map[string]*atTarget
-	opened   int // requests that can still become or be a grant
+	opened   int                           // requests that can still become or be a grant
+	entering map[domain.RequestID]struct{} // that are about to be written
 	queues   map[string]*dueQueue
 	wanted   news // kinds of events that go to the feed
 	unfed    map[domain.RequestID]struct{}
@@ -40,6 +41,7 @@ func newIndex(boot string, until func(domain.Handle) time.Time) *index {
 	return &index{
 		boot: boot, until: until, rows: map[domain.RequestID]*row{},
 		byPerson: map[domain.Person]*ordered{},
+		entering: map[domain.RequestID]struct{}{},
 		byRole:   map[string]*ordered{},
 		pending:  map[waiting]*ordered{},
 		byTarget: map[string]*atTarget{},
@@ -61,6 +63,7 @@ func (x *index) put(r domain.Request, now time.Time) {
 	w.follow(r)
 	w.listed = listed
 	x.count(w, 1)
+	delete(x.entering, r.ID) // it counts as what it is
 	x.refeed(w)
 	x.requeue(w, instantOf(dueAt(r, x.boot, now)))
 	x.wake(r.ID)

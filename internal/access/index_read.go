@@ -170,6 +170,25 @@ func (x *index) open() int {
 	return x.opened
 }
 
+// enter keeps a place for a request that is about to be written, if fewer than most
+// are open or about to be: people who file at once are under no lock in common.
+func (x *index) enter(id domain.RequestID, most int) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.opened+len(x.entering) >= most {
+		return false
+	}
+	x.entering[id] = struct{}{}
+	return true
+}
+
+// leave gives the place back of a request that was not written after all.
+func (x *index) leave(id domain.RequestID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.entering, id)
+}
+
 // liveAt counts the credentials of a target that may give access.
 func (x *index) liveAt(target string) int {
 	x.mu.Lock()

@@ -123,6 +123,18 @@ func TestBoundsOfAsking(t *testing.T) {
 		m.pending("dave", "admin")
 		m.clean()
 	})
+	t.Run("of two who file at once for the last place one gets it", func(t *testing.T) {
+		m := newMount(t)
+		m.config(func(c *domain.Config) { c.MaxOpen = 1 })
+		admin(m)
+		var second error
+		m.at("before put person", func() { second = onlyErr(m.ask("dave", "admin", access.Ask{})) })()
+		id := m.pending("alice", "admin")
+		m.refused(second, fault.CodeLimit)
+		m.must(onlyErr(m.a.Cancel(t.Context(), who("alice"), id)))
+		m.pending("dave", "admin")
+		m.clean()
+	})
 }
 
 // A role stays within what its target and the mount allow.

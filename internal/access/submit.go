@@ -2,7 +2,6 @@ package access
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -152,6 +151,10 @@ func (a *Access) stillFree(ctx context.Context, r domain.Request) error {
 // writeNew writes the person's record, then the request: a crash in between
 // leaves an entry that names nothing, which counts for nothing.
 func (a *Access) writeNew(ctx context.Context, tx *store.PersonTx, rec domain.PersonRecord, r domain.Request, role domain.Role, o domain.Outcome, how filing, out **domain.Request) error {
+	if err := a.enter(ctx, r.ID); err != nil {
+		return err
+	}
+	defer a.index.leave(r.ID)
 	now := a.now()
 	r = domain.File(r, role.RequestTTL, now).Considered(role, o, now)
 	if o.Met {
@@ -364,8 +367,7 @@ func ordinary(open []domain.Request) int {
 	return n
 }
 
-// room refuses a request beyond the limits of the person, the role or the
-// mount.
+// room refuses a request beyond the limits of the person or the role.
 func (a *Access) room(ctx context.Context, who actor, role domain.Role, o domain.Outcome, rec domain.PersonRecord, open []domain.Request) error {
 	cfg, err := a.store.Config(ctx)
 	if err != nil {
@@ -388,9 +390,16 @@ func (a *Access) room(ctx context.Context, who actor, role domain.Role, o domain
 			role.MaxActive, open[0].ID, open[0].ID).With("request_id", string(open[0].ID))
 	case all >= mine:
 		return fault.Newf(fault.Conflict, fault.CodeLimit, "limit reached: you have %d open requests", all)
-	case a.index.open() >= cfg.MaxOpen:
-		return fault.New(fault.Conflict, fault.CodeLimit,
-			fmt.Sprintf("limit reached: this mount has %d open requests", cfg.MaxOpen), nil)
 	}
 	return nil
+}
+
+// enter refuses a request beyond the limit of the mount, and keeps its place until it
+// is written.
+func (a *Access) enter(ctx context.Context, id domain.RequestID) error {
+	cfg, err := a.store.Config(ctx)
+	if err == nil && !a.index.enter(id, cfg.MaxOpen) {
+		err = fault.Newf(fault.Conflict, fault.CodeLimit, "limit reached: this mount has %d open requests", cfg.MaxOpen)
+	}
+	return err
 }

@@ -72,19 +72,27 @@ func (o *office) kill() {
 }
 
 // killAt has the plugin killed when moto has carried out its n-th call from
-// now, and before it hears of it. fired tells whether it came to that.
-func (o *office) killAt(n int) (fired func() bool) {
+// now, and before it hears of it. fired tells whether it came to that, and whether
+// anything was there at that moment that gives access.
+func (o *office) killAt(t *testing.T, n int) (fired func() (hit, dirty bool)) {
+	t.Helper()
 	var seen atomic.Int64
-	var done atomic.Bool
+	var done, left atomic.Bool
+	looked := make(chan struct{})
 	stop := o.gate.watch(func(after bool) {
 		if after && seen.Add(1) == int64(n) {
+			defer close(looked)
 			done.Store(true)
 			o.kill()
+			left.Store(o.left(t, nil) != nil) // before the next process looks
 		}
 	})
-	return func() bool {
+	return func() (hit, dirty bool) {
 		stop()
-		return done.Load()
+		if hit = done.Load(); hit {
+			<-looked
+		}
+		return hit, left.Load()
 	}
 }
 
@@ -204,14 +212,14 @@ func (o *office) killed(t *testing.T, s scene, n int) (c cut) {
 	// It begins with nothing remembered, in a fresh process.
 	o.kill()
 	o.back(t)
-	fired := func() bool { return false }
+	fired := func() (hit, dirty bool) { return false, false }
 	if s.phase == "issue" {
-		fired = o.killAt(n)
+		fired = o.killAt(t, n)
 	}
 	creds := o.Alice.Read(t, o.Path("creds/"+s.role))
-	if c.hit = fired(); c.hit {
+	if c.hit, c.dirty = fired(); c.hit {
 		if c.real = creds.Status != http.StatusOK; c.real {
-			c.dirty, c.took = o.clean(t)
+			c.took = o.clean(t)
 		}
 	}
 	if creds.Status != http.StatusOK {
@@ -230,13 +238,14 @@ func (o *office) killed(t *testing.T, s scene, n int) (c cut) {
 		t.Error("what alice was given does not work")
 	}
 	if s.phase == "revoke" {
-		fired = o.killAt(n)
+		fired = o.killAt(t, n)
 	}
 	answer := bench.host.Root().Write(t, "sys/leases/revoke", args{"lease_id": creds.LeaseID, "sync": true})
-	if s.phase == "revoke" && fired() {
-		c.hit, c.real = true, answer.Status/100 != 2
-		c.dirty, c.took = o.clean(t)
-		return c
+	if s.phase == "revoke" {
+		if c.hit, c.dirty = fired(); c.hit {
+			c.real, c.took = answer.Status/100 != 2, o.clean(t)
+			return c
+		}
 	}
 	answer.OK(t)
 	poll.Until(t, endBound, func() error { return o.left(t, nil) })
@@ -244,13 +253,12 @@ func (o *office) killed(t *testing.T, s scene, n int) (c cut) {
 }
 
 // clean waits until the plugin is back, and then insists that two looks of the
-// reaper are enough. dirty tells whether anything was there before.
-func (o *office) clean(t *testing.T) (dirty bool, took time.Duration) {
+// reaper are enough.
+func (o *office) clean(t *testing.T) time.Duration {
 	t.Helper()
-	dirty = o.left(t, nil) != nil
 	back := o.back(t)
 	poll.Until(t, 2*killTick+killWork, func() error { return o.left(t, nil) })
-	return dirty, clock.System{}.Now().Sub(back)
+	return clock.System{}.Now().Sub(back)
 }
 
 // leasedBy is what left knows a credential by.

@@ -67,9 +67,9 @@ func TestKillsOfARotation(t *testing.T) {
 	for ; n < 40; n++ {
 		o.kill()
 		o.back(t)
-		fired := o.killAt(n)
+		fired := o.killAt(t, n)
 		answer := o.rotateOnce(t)
-		if !fired() {
+		if hit, _ := fired(); !hit {
 			answer.OK(t)
 			break
 		}

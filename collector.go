@@ -12,7 +12,7 @@ import (
 // with few requests has some 5 MiB, and would collect several times a second under
 // load for the sake of as little memory. Beyond it Go's own measure holds, so that
 // this adds nothing to what a large mount takes.
-const heapRoom = 32 << 20
+const heapRoom = 16 << 20
 
 // easeCollector keeps to heapRoom from now on, in the whole process. Whoever sets
 // GOGC where the plugin is registered has said what they want.

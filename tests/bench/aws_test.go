@@ -23,8 +23,11 @@ const (
 	keyID    = "AKIAIOSFODNN7EXAMPLE"
 	keyValue = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 	ownAWS   = "the host's aws engine"
-	mayRead  = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"*"}]}`
-	anybody  = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"*"},` +
+	plugAWS  = "the same as a plugin"
+	// The engine of the host, built by itself; see scripts/engines.sh.
+	pluginAWS = "vault-plugin-secrets-aws"
+	mayRead   = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"*"}]}`
+	anybody   = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"*"},` +
 		`"Action":["sts:AssumeRole","sts:SetSourceIdentity","sts:TagSession"]}]}`
 )
 
@@ -37,32 +40,40 @@ func (b *run) besideAWS(t *testing.T, w *world) {
 	}
 	moto, at := startMoto(t)
 	call(t, moto, url.Values{"Action": {"CreateRole"}, "Version": {"2010-05-08"}, "RoleName": {awsRole}, "AssumeRolePolicyDocument": {anybody}})
-	own := w.ownEngine(moto)
+	inside := w.ownEngine(moto, ownAWS, "aws", "aws")
+	w.install(pluginAWS)
+	outside := w.ownEngine(moto, plugAWS, pluginAWS, pluginAWS)
+	own := func(role string, fields map[string]any) []peer {
+		return []peer{inside(role, fields), outside(role, fields)}
+	}
 	target := map[string]any{
 		"type": "aws", "access_key": keyID, "secret_key": keyValue, "region": "us-east-1", "iam_endpoint": moto, "sts_endpoint": moto,
 	}
 	arns := "arn:aws:iam::" + account + ":role/" + awsRole
-	b.beside(w, rowSession, at, b.besides, []peer{
-		own("assumed", map[string]any{"credential_type": "assumed_role", "role_arns": arns}),
-		w.released(target).peer("assumed", false, map[string]any{"role_arns": arns, "revocation": "expiry_only"}),
-	})
+	b.beside(w, rowSession, at, b.besides, append(own("assumed", map[string]any{"credential_type": "assumed_role", "role_arns": arns}),
+		w.released(target).peer("assumed", false, map[string]any{"role_arns": arns, "revocation": "expiry_only"})))
 	clients := b.besides
 	if b.full { // pim tries a new key for two seconds before it hands it out: few clients show nothing else
 		clients = append(slices.Clip(clients), len(w.people))
 	}
 	user := map[string]any{"credential_type": "iam_user", "policy_document": mayRead}
-	b.beside(w, rowUser, at, clients, []peer{own("user", user), w.released(target).peer("user", true, user)})
+	b.beside(w, rowUser, at, clients, append(own("user", user), w.released(target).peer("user", true, user)))
 }
 
-// ownEngine is the engine for AWS that comes with the host, and makes roles of it.
-func (w *world) ownEngine(moto string) func(role string, fields map[string]any) peer {
+// ownEngine is the engine for AWS that comes with the host, mounted as a plugin of
+// some name, and makes roles of it.
+func (w *world) ownEngine(moto, name, path, plugin string) func(role string, fields map[string]any) peer {
 	w.t.Helper()
-	w.write(w.host.Root(), w.mountEngine("aws", "aws")+"/config/root", map[string]any{
+	w.write(w.host.Root(), w.mountEngine(path, plugin)+"/config/root", map[string]any{
 		"access_key": keyID, "secret_key": keyValue, "region": "us-east-1", "iam_endpoint": moto, "sts_endpoint": moto, "sts_region": "us-east-1",
 	})
+	kind := plugin
+	if path == "aws" {
+		kind = "" // no process of its own
+	}
 	return func(role string, fields map[string]any) peer {
-		w.write(w.host.Root(), "aws/roles/"+role, fields)
-		return w.peer(ownAWS, "", http.MethodGet, "creds/"+role, "aws")
+		w.write(w.host.Root(), path+"/roles/"+role, fields)
+		return w.peer(name, kind, http.MethodGet, "creds/"+role, path)
 	}
 }
 

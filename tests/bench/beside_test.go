@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"os"
@@ -156,6 +158,22 @@ func (w *world) peer(name, command, method, path string, mounts ...string) peer 
 // cleared away.
 func (w *world) most(clients int) int {
 	return max(1, len(w.people)*perGrant/max(clients, len(w.people))) * max(1, len(w.people)/clients)
+}
+
+// install gives the host an engine that scripts/engines.sh built, as a plugin.
+func (w *world) install(name string) {
+	w.t.Helper()
+	raw, err := os.ReadFile(filepath.Join(script(w.t, "engines.sh"), name))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(w.host.PluginDirectory(), name), raw, 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	sum := sha256.Sum256(raw)
+	w.write(w.host.Root(), "sys/plugins/catalog/secret/"+name, map[string]any{
+		"sha256": hex.EncodeToString(sum[:]), "command": name,
+	})
 }
 
 // mountEngine mounts an engine that is not pim.

@@ -114,6 +114,7 @@ func (b *run) besideGoals() []goal {
 	var out []goal
 	for _, x := range []struct{ row, what, engine string }{
 		{rowSession, "AWS sessions", ownAWS},
+		{rowSession, "AWS sessions", plugAWS},
 		{rowUser, "AWS users, whose keys pim tries for 2 s,", ownAWS},
 		{rowToken, "Kubernetes tokens", officialEngine},
 		{rowToken, "Kubernetes tokens", spread(b.mounts)},

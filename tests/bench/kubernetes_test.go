@@ -1,12 +1,8 @@
 package bench
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"testing"
 )
 
@@ -50,18 +46,8 @@ func spread(mounts int) string { return fmt.Sprintf("%s, %d mounts", officialEng
 // many times more, all in one process.
 func (w *world) officialKubernetes(c *cluster, more int) []string {
 	w.t.Helper()
-	raw, err := os.ReadFile(filepath.Join(script(w.t, "engines.sh"), officialK8))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(w.host.PluginDirectory(), officialK8), raw, 0o700); err != nil {
-		w.t.Fatal(err)
-	}
-	sum := sha256.Sum256(raw)
+	w.install(officialK8)
 	root := w.host.Root()
-	w.write(root, "sys/plugins/catalog/secret/"+officialK8, map[string]any{
-		"sha256": hex.EncodeToString(sum[:]), "command": officialK8,
-	})
 	var paths []string
 	for i := range 1 + more {
 		path := w.mountEngine(fmt.Sprintf("official-%d", i), officialK8)

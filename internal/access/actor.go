@@ -140,6 +140,11 @@ func (a *Access) eligibleRole(ctx context.Context, who actor, name string) (doma
 		a.log.Warn("a group of this name is another group than the role was first matched to", "role", name)
 	}
 	if !m.OK {
+		// A role that does not exist is asked of the storage, one that does is in
+		// the cache: the refusal takes as long in both cases.
+		if err := a.store.MissRole(ctx, name); err != nil {
+			return domain.Role{}, err
+		}
 		return domain.Role{}, errNotEligible()
 	}
 	if len(m.Pin) > 0 {

@@ -185,3 +185,21 @@ func TestWaitReadsNothingWhileItWaits(t *testing.T) {
 		t.Fatalf("woken by %s", s)
 	}
 }
+
+// Who may not use a role is refused with the same calls, and so in the same time,
+// as if there were none.
+func TestRefusalsCostTheSame(t *testing.T) {
+	m := newMount(t)
+	admin(m)
+	m.people.add(person("stranger"))
+	cost := func(role string) (counts, int) {
+		m.zero()
+		m.refused(onlyErr(m.creds("stranger", role)), fault.CodeNotEligible)
+		return m.s.spent(), m.host.spent()
+	}
+	cost("admin") // what a process reads once
+	storage, calls := cost("admin")
+	if s, c := cost("nosuch"); s != storage || c != calls {
+		t.Errorf("there is one: %+v and %d calls of the host, there is none: %+v and %d", storage, calls, s, c)
+	}
+}

@@ -136,6 +136,13 @@ func (st *Store) Role(ctx context.Context, name string) (*domain.Role, error) {
 	return k.v, nil
 }
 
+// MissRole asks the storage as Role does for a role that does not exist, whether
+// there is one of that name or not.
+func (st *Store) MissRole(ctx context.Context, name string) error {
+	_, err := get[domain.Role](ctx, st.s, prefixRole+name+"~") // no name ends so
+	return err
+}
+
 // RoleRevision is the revision of a role as it is now; "" = there is none.
 func (st *Store) RoleRevision(ctx context.Context, name string) (string, error) {
 	k, err := st.role(ctx, name)

@@ -162,11 +162,11 @@ func TestTimes(t *testing.T) {
 // is, and how far that between doing one of them twice and once: what a refusal that does
 // twice the work would show through the noise of this moment. Both are shares of pairs in
 // random order, so that load moves both alike and tells nothing by itself. What is there
-// is there each time; so the nearest of three counts.
+// is there each time; so the nearest of six counts.
 func nearest(known, unknown func()) (apart, twice float64) {
 	const pairs = 200
 	double := func() { unknown(); unknown() }
-	for range 3 {
+	for range 6 {
 		x, y := math.Abs(compareTimes(pairs, known, unknown)-0.5), compareTimes(pairs, double, unknown)-0.5
 		if apart, twice = x, y; x < y/2 && y > 0.1 {
 			break

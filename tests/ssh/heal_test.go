@@ -54,12 +54,13 @@ func TestACrashBetweenSignatureAndRecordHeals(t *testing.T) {
 		t.Run(step, func(t *testing.T) {
 			before := s.info(t)
 			k := newKey(t)
+			signed := s.tap.next(t)
 			s.pim.CrashAt(t, step)
 			s.alice.Write(t, s.path("creds/"+s.role), map[string]any{"params": map[string]string{"public_key": k.public}})
 			if !s.pim.Crashed(t) {
 				t.Fatal("the step was not reached")
 			}
-			write(t, k.file+"-cert.pub", s.tap.last(t))
+			write(t, k.file+"-cert.pub", signed())
 			poll.Until(t, heals, func() error {
 				if a := host.Root().Read(t, s.path("ssh/local/krl/info")); a.Status != http.StatusOK || a.Data["entries"] == float64(before.entries) {
 					return fmt.Errorf("not on the list yet: %d %s", a.Status, a.Body)

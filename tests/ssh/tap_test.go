@@ -76,6 +76,23 @@ func (p *tap) last(t *testing.T) string {
 	return p.signed[len(p.signed)-1]
 }
 
+// next returns a function for the first certificate that is signed from now on: a
+// call in which the plugin dies may be sent again by the host, and sign another one.
+func (p *tap) next(t *testing.T) func() string {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.signed)
+	return func() string {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if len(p.signed) <= n {
+			t.Fatal("the engine has signed nothing")
+		}
+		return p.signed[n]
+	}
+}
+
 func (p *tap) loseAnswers(lose bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

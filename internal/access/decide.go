@@ -313,16 +313,18 @@ func stageFor(who actor, role domain.Role, facts domain.Facts, r domain.Request,
 	return stage, nil
 }
 
-// sealedNow recomputes the digest under the role and target as they are now.
+// sealedNow recomputes the digest under the role and target as they are now. The
+// revision is that of the very role whose rules the request is judged by: one that
+// was read a moment later could be another's.
 func (a *Access) sealedNow(ctx context.Context, r domain.Request, role domain.Role) (string, error) {
-	target, err := a.store.Target(ctx, r.Target)
+	target, err := a.store.TargetRevision(ctx, r.Target)
 	if err != nil {
 		return "", err
 	}
-	if target == nil || role.Target != r.Target {
+	if target == "" || role.Target != r.Target {
 		return "", nil
 	}
-	return a.digest(r, role.Revision(), target.Revision(), r.Principal), nil
+	return a.digest(r, role.Revision(), target, r.Principal), nil
 }
 
 // Cancel withdraws a request, or gives an active grant back. Doing it twice

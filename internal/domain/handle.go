@@ -24,14 +24,15 @@ type Handle struct {
 
 // Encode renders the handle for a lease or a record.
 func (h Handle) Encode() (string, error) {
-	raw, err := json.Marshal(h)
-	if err != nil {
-		return "", fmt.Errorf("encode handle: %w", err)
+	w := renderer{b: make([]byte, 0, 256)}
+	w.handle(&h)
+	if w.err != nil {
+		return "", fmt.Errorf("encode handle: %w", w.err)
 	}
-	if len(raw) > MaxHandleBytes {
-		return "", fmt.Errorf("handle of %d bytes is larger than %d", len(raw), MaxHandleBytes)
+	if len(w.b) > MaxHandleBytes {
+		return "", fmt.Errorf("handle of %d bytes is larger than %d", len(w.b), MaxHandleBytes)
 	}
-	return string(raw), nil
+	return string(w.b), nil
 }
 
 // DecodeHandle reads what Encode wrote. Anything incomplete is an error: a

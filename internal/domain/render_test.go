@@ -26,12 +26,23 @@ func TestRenderingByHandIsTheSame(t *testing.T) {
 			t.Fatalf("by hand:\n%s\notherwise:\n%s", got, want)
 		}
 	}
+	sameHandle := func(t rapid.TB, h Handle) {
+		t.Helper()
+		want, errWant := json.Marshal(h)
+		got, err := h.Encode()
+		if (err == nil) != (errWant == nil) || err == nil && got != string(want) {
+			t.Fatalf("by hand: %s (%v), otherwise: %s (%v)", got, err, want, errWant)
+		}
+	}
 	same(t, Request{})
 	same(t, fullRequest(t))
 	rapid.Check(t, func(t *rapid.T) {
 		var r Request
 		fill(t, reflect.ValueOf(&r).Elem())
 		same(t, r)
+		for _, c := range r.Credentials {
+			sameHandle(t, c.Handle)
+		}
 	})
 }
 

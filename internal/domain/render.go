@@ -194,7 +194,7 @@ func (w *renderer) timeOK(k string, t time.Time) {
 }
 
 // asItIs tells which bytes stand in a JSON text as they are.
-var asItIs = func() (t [256]bool) { //nolint:gochecknoglobals // constant table
+var asItIs = func() (t [256]bool) {
 	for c := ' '; c <= '~'; c++ {
 		t[c] = c != '"' && c != '\\' && c != '<' && c != '>' && c != '&'
 	}

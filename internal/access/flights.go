@@ -42,6 +42,13 @@ func (fl *flight) stop() {
 	}
 }
 
+// wasStopped tells whether the call was called back.
+func (fl *flight) wasStopped() bool {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	return fl.stopped
+}
+
 func newFlights() *flights {
 	return &flights{issuing: map[domain.CredentialID]*flight{}, ending: map[domain.CredentialID]*flight{}}
 }

@@ -304,6 +304,10 @@ func (a *Access) issueAt(ctx context.Context, j *job, background bool) (contract
 	}()
 	issued, err := a.callUntilUsable(ctx, j, background)
 	landed = true
+	if err != nil && j.flight.wasStopped() {
+		a.log.Debug("an issue was called back, since its access ended", "credential", string(j.cred.ID), "error", err)
+		return issued, errMeanwhile() // the target has done nothing wrong
+	}
 	return issued, err
 }
 

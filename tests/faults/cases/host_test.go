@@ -161,20 +161,28 @@ func TestR8TargetDownForAnHour(t *testing.T) {
 	if answer.Status/100 == 2 {
 		t.Fatalf("a revocation that failed was confirmed: %d %s", answer.Status, answer.Body)
 	}
+	var clock time.Duration
 	for moved := 10 * time.Minute; moved <= time.Hour; moved += 10 * time.Minute {
-		before := len(tries)
-		node.MoveClock(t, moved)
+		before, from := len(tries), time.Now()
+		clock = moved
+		node.MoveClock(t, clock)
 		poll.Until(t, patience, func() error {
-			if len(tries) == before {
-				return fmt.Errorf("after %s nobody tries to end the credential any more", moved)
+			if len(tries) > before {
+				return nil
 			}
-			return nil
+			// The last try's failure may have been written down after the clock was moved:
+			// then the next one is due up to ten minutes from here.
+			if late := moved + 10*time.Minute - time.Second; clock < late && time.Since(from) > 10*time.Second {
+				clock = late
+				node.MoveClock(t, clock)
+			}
+			return fmt.Errorf("after %s nobody tries to end the credential any more", clock)
 		})
 	}
 	s.target.Before(nil)
 	healed := time.Now()
 	s.ledger.leaseDue(creds.String(t, "pim_credential_id"), healed)
-	node.MoveClock(t, 70*time.Minute) // ten minutes after it healed
+	node.MoveClock(t, clock+10*time.Minute) // ten minutes after it healed
 	s.within(t, promised, creds)
 	took := time.Since(healed)
 	s.revokeLease(t, creds)

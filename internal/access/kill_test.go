@@ -148,7 +148,7 @@ func TestKillSwitchCutsAHangingIssueShort(t *testing.T) {
 	gate := m.world.Hold(fake.OpCreate, "")
 	out := m.reading(t.Context(), "alice", "admin")
 	<-gate.Reached()
-	m.kill(access.Kill{Kind: domain.HoldAll}) // returns only when everything is ended
+	m.kill(access.Kill{Kind: domain.HoldAll})   // returns only when everything is ended
 	m.refused((<-out).err, fault.CodeNotActive) // the target has done nothing wrong
 	gate.Release()
 	if n := len(m.world.Objects()); n != 0 {

@@ -29,7 +29,7 @@ type History struct {
 func link(prev string, e Entry) string {
 	w := renderer{b: make([]byte, 0, 512), canonical: true}
 	w.text(`{"prev":`, prev)
-	w.key(`,"entry":`)
+	w.raw(`,"entry":`)
 	w.entry(&e)
 	w.raw("}")
 	return hashOf(w.b, w.err)

@@ -41,7 +41,7 @@ func (w *renderer) asked(r *Request) {
 	w.text(`,"role_revision":`, r.RoleRevision)
 	w.text(`,"target":`, r.Target)
 	w.text(`,"target_revision":`, r.TargetRevision)
-	w.key(`,"requester":`)
+	w.raw(`,"requester":`)
 	w.party(&r.Requester)
 	w.textOK(`,"justification":`, r.Justification)
 	w.textOK(`,"ticket":`, r.Ticket)
@@ -89,7 +89,7 @@ func (w *renderer) party(p *Party) {
 }
 
 func (w *renderer) decision(d *Decision) {
-	w.key(`{"by":`)
+	w.raw(`{"by":`)
 	w.party(&d.By)
 	w.text(`,"verdict":`, string(d.Verdict))
 	w.textOK(`,"comment":`, d.Comment)
@@ -127,14 +127,12 @@ type renderer struct {
 	err       error
 }
 
+// raw appends JSON as it is, such as the beginning of a field. Each kind of value
+// has a method that takes that beginning; what ends in OK leaves out the zero value.
 func (w *renderer) raw(s string) { w.b = append(w.b, s...) }
 
-// key begins a field. Each kind of value has a method; what ends in OK leaves out
-// the zero value.
-func (w *renderer) key(k string) { w.raw(k) }
-
 func (w *renderer) text(k, v string) {
-	w.key(k)
+	w.raw(k)
 	w.string(v)
 }
 
@@ -145,7 +143,7 @@ func (w *renderer) textOK(k, v string) {
 }
 
 func (w *renderer) number(k string, v int64) {
-	w.key(k)
+	w.raw(k)
 	w.b = strconv.AppendInt(w.b, v, 10)
 }
 
@@ -157,14 +155,14 @@ func (w *renderer) numberOK(k string, v int64) {
 
 func (w *renderer) flagOK(k string, v bool) {
 	if v {
-		w.key(k)
+		w.raw(k)
 		w.raw("true")
 	}
 }
 
 func (w *renderer) valueOK(k string, v any, has bool) {
 	if has {
-		w.key(k)
+		w.raw(k)
 		w.value(v)
 	}
 }
@@ -177,7 +175,7 @@ func (w *renderer) end(n int) {
 }
 
 func (w *renderer) time(k string, t time.Time) {
-	w.key(k)
+	w.raw(k)
 	w.raw(`"`)
 	b, err := t.AppendText(w.b)
 	if err != nil {
@@ -251,7 +249,7 @@ func (w *renderer) fail(err error) {
 func (w *renderer) credential(c *Credential) {
 	w.text(`{"id":`, string(c.ID))
 	w.text(`,"state":`, string(c.State))
-	w.key(`,"handle":`)
+	w.raw(`,"handle":`)
 	w.handle(&c.Handle)
 	w.text(`,"boot":`, c.Boot)
 	w.text(`,"call":`, c.Call)
@@ -283,7 +281,7 @@ func (w *renderer) handle(h *Handle) {
 	w.text(`,"c":`, string(h.Credential))
 	w.textOK(`,"s":`, h.Shared)
 	if len(h.Data) > 0 {
-		w.key(`,"d":`)
+		w.raw(`,"d":`)
 		w.embed(h.Data)
 	}
 	w.raw("}")
@@ -293,7 +291,7 @@ func (w *renderer) history(h History) {
 	w.text(`{"head":`, h.Head)
 	w.textOK(`,"base":`, h.Base)
 	w.numberOK(`,"folded":`, int64(h.Folded))
-	w.key(`,"entries":`)
+	w.raw(`,"entries":`)
 	if h.Entries == nil {
 		w.raw("null}")
 		return

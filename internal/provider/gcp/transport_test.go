@@ -88,6 +88,14 @@ func TestAnEndpointOnThisMachineIsRefused(t *testing.T) {
 	wantError(t, failure("read project", remote.ErrLocal), remote.CodeLocal, "PIM_ALLOW_LOCAL")
 }
 
+// say answers with a text, all of it.
+func say(t *testing.T, w io.Writer, text string) {
+	t.Helper()
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWhatIsNoGoogle(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
@@ -95,16 +103,16 @@ func TestWhatIsNoGoogle(t *testing.T) {
 		code   string
 		words  string
 	}{
-		"a web page": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }, remote.CodeAnswer, "not one of Google's"},
+		"a web page": {func(w http.ResponseWriter, _ *http.Request) { say(t, w, "<html>") }, remote.CodeAnswer, "not one of Google's"},
 		"half an answer": {
 			func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Length", "100")
-				_, _ = w.Write([]byte(`{"name"`))
+				say(t, w, `{"name"`)
 			}, remote.CodeAnswer, "not one of Google's",
 		},
-		"an answer without a number": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"projectId":"prod-access"}`)) }, "no_place", "not the project"},
+		"an answer without a number": {func(w http.ResponseWriter, _ *http.Request) { say(t, w, `{"projectId":"prod-access"}`) }, "no_place", "not the project"},
 		"another project": {func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = w.Write([]byte(`{"projectId":"other-1","name":"projects/1"}`))
+			say(t, w, `{"projectId":"other-1","name":"projects/1"}`)
 		}, "no_place", "not the project"},
 		"an answer without end": {func(w http.ResponseWriter, _ *http.Request) {
 			block := []byte(`"` + strings.Repeat("x", 1<<20) + `",`)
@@ -116,7 +124,7 @@ func TestWhatIsNoGoogle(t *testing.T) {
 		}, remote.CodeAnswer, "not one of Google's"},
 		"a web page as a refusal": {func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusBadGateway)
-			_, _ = w.Write([]byte("<html>upstream-words-of-the-cloud"))
+			say(t, w, "<html>upstream-words-of-the-cloud")
 		}, "HTTP_502", "could not do it now"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -93,20 +93,24 @@ func (a *Access) standing(ctx context.Context, role domain.Role, ds []domain.Dec
 	groups, _ := role.ApproverRefs()
 	out := make([]domain.Standing, len(ds))
 	errs := make(chan error, len(ds))
-	for i, d := range ds {
-		go func() {
-			e, err := a.directory.Entity(ctx, d.By.Entity, len(groups) > 0)
-			if err != nil {
-				errs <- err
-				return
-			}
+	look := func(i int) {
+		d := ds[i]
+		e, err := a.directory.Entity(ctx, d.By.Entity, len(groups) > 0)
+		if err == nil {
 			out[i] = domain.Standing{Decision: d, Now: e}
-			if e != nil {
-				out[i].Person, _ = domain.PersonOf(*e, cfg.PersonKey)
-				out[i].Machine = domain.IsMachine(*e, cfg.HumanMounts)
-			}
-			errs <- nil
-		}()
+		}
+		if e != nil {
+			out[i].Person, _ = domain.PersonOf(*e, cfg.PersonKey)
+			out[i].Machine = domain.IsMachine(*e, cfg.HumanMounts)
+		}
+		errs <- err
+	}
+	for i := range ds {
+		if i == len(ds)-1 {
+			look(i) // most have one author: that needs nobody beside
+		} else {
+			go look(i)
+		}
 	}
 	for range ds {
 		if e := <-errs; e != nil {

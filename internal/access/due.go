@@ -25,7 +25,8 @@ func dueAt(r domain.Request, boot string, now time.Time) time.Time {
 	case r.State == domain.Active:
 		sooner(r.WindowEnd)
 	}
-	for _, c := range r.Credentials {
+	for i := range r.Credentials {
+		c := &r.Credentials[i]
 		switch c.State {
 		case domain.CredIssuing:
 			if c.Boot != boot {

@@ -78,10 +78,9 @@ func newsOf(r domain.Request) news {
 	if r.MustOwe() {
 		out = newsKind(domain.EventReviewOwed)
 	}
-	for i, e := range r.History.Entries {
-		if r.History.Folded+i+1 > r.Fed {
-			out |= newsKind(domain.EventOf(e.What))
-		}
+	told := min(max(r.Fed-r.History.Folded, 0), len(r.History.Entries))
+	for i := range r.History.Entries[told:] {
+		out |= newsKind(domain.EventOf(r.History.Entries[told+i].What))
 	}
 	return out
 }

@@ -94,7 +94,8 @@ func (x *index) count(w *row, by int) {
 // is being ended, and of what has ended and left a remainder.
 func (x *index) listedOf(r domain.Request) []domain.Handle {
 	var out []domain.Handle
-	for _, c := range r.Credentials {
+	for i := range r.Credentials {
+		c := &r.Credentials[i]
 		switch c.State {
 		case domain.CredRevoking, domain.CredUndoing, domain.CredEnded:
 			if !x.until(c.Handle).IsZero() {

@@ -255,7 +255,8 @@ func (a *Access) started(r domain.Request, who actor) (domain.Request, error) {
 // nothing.
 func (a *Access) counted(r domain.Request) int {
 	n := 0
-	for _, c := range r.Credentials {
+	for i := range r.Credentials {
+		c := &r.Credentials[i]
 		if c.State.MayExist() && (c.State != domain.CredIssuing || c.Boot == a.boot) {
 			n++
 		}

@@ -3,7 +3,6 @@ package domain
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -34,8 +33,8 @@ type Credential struct {
 	ID       CredentialID    `json:"id"`
 	State    CredentialState `json:"state"`
 	Handle   Handle          `json:"handle"`
-	Boot     string          `json:"boot"`         // process that issues it; another one undoes it
-	Call     string          `json:"call"`         // host's id of the call, to recognise a re-sent one
+	Boot     string          `json:"boot,omitempty"` // process that is issuing it; another one undoes it
+	Call     string          `json:"call,omitempty"` // host's id of the call that is issuing it
 	Planned  time.Time       `json:"planned"`      // when it was written down
 	Expires  time.Time       `json:"expires"`      // when it ends by itself for us
 	Until    time.Time       `json:"until"`        // no life at the target beyond this, as far as the target can carry one
@@ -64,9 +63,9 @@ func (c *Credential) move(ev CredentialEvent) bool {
 
 // Credential finds a credential of the request.
 func (r Request) Credential(id CredentialID) (Credential, bool) {
-	for _, c := range r.Credentials {
-		if c.ID == id {
-			return c, true
+	for i := range r.Credentials {
+		if r.Credentials[i].ID == id {
+			return r.Credentials[i], true
 		}
 	}
 	return Credential{}, false
@@ -75,8 +74,8 @@ func (r Request) Credential(id CredentialID) (Credential, bool) {
 // Live counts the credentials that may give access.
 func (r Request) Live() int {
 	n := 0
-	for _, c := range r.Credentials {
-		if c.State.MayExist() {
+	for i := range r.Credentials {
+		if r.Credentials[i].State.MayExist() {
 			n++
 		}
 	}
@@ -86,8 +85,8 @@ func (r Request) Live() int {
 // NotGone counts the credentials of which the target still holds something.
 func (r Request) NotGone() int {
 	n := 0
-	for _, c := range r.Credentials {
-		if c.State != CredGone {
+	for i := range r.Credentials {
+		if r.Credentials[i].State != CredGone {
 			n++
 		}
 	}
@@ -101,19 +100,17 @@ const keptGone = 32
 // Plan writes down a credential before anything of it exists.
 func (r Request) Plan(c Credential, now time.Time) Request {
 	c.State, c.Planned = CredIssuing, now
-	kept, gone := make([]Credential, 0, len(r.Credentials)+1), 0
-	for _, old := range slices.Backward(r.Credentials) {
-		if old.State == CredGone {
-			if gone++; gone > keptGone {
-				continue
-			}
+	kept, over := make([]Credential, 0, len(r.Credentials)+1), len(r.Credentials)-r.NotGone()-keptGone
+	for i := range r.Credentials { // the oldest of those that are gone come first
+		if r.Credentials[i].State == CredGone && over > 0 {
+			over--
+			continue
 		}
-		kept = append(kept, old)
+		kept = append(kept, r.Credentials[i])
 	}
-	slices.Reverse(kept)
 	r.Credentials = append(kept, c)
 	r.Issued++
-	r.note(now, Party{}, "planned_credential", fmt.Sprintf("credential %s is being issued", c.ID))
+	r.note(now, Party{}, "planned_credential", "credential "+string(c.ID)+" is being issued")
 	return r
 }
 
@@ -166,6 +163,7 @@ func (r Request) ApplyCredential(id CredentialID, ev CredentialEvent, why string
 				c.GoneAt, c.Due = now, time.Time{}
 			}
 		case CredIssued:
+			c.Boot, c.Call = "", "" // nobody is issuing it any more
 		}
 		state := c.State
 		for _, edit := range edits {
@@ -205,15 +203,15 @@ func (r *Request) stampTimes(ev CredentialEvent, now time.Time) {
 func credentialSentence(id CredentialID, ev CredentialEvent, why string) string {
 	switch ev {
 	case CredIssued:
-		return fmt.Sprintf("credential %s was issued", id)
+		return "credential " + string(id) + " was issued"
 	case CredFailed:
-		return fmt.Sprintf("credential %s could not be issued and is undone", id)
+		return "credential " + string(id) + " could not be issued and is undone"
 	case CredEndAsked:
-		return fmt.Sprintf("credential %s is being ended: %s", id, why)
+		return "credential " + string(id) + " is being ended: " + why
 	case CredAccessOff:
-		return fmt.Sprintf("the access of credential %s ended at the target", id)
+		return "the access of credential " + string(id) + " ended at the target"
 	case CredConfirmed:
-		return fmt.Sprintf("the target confirmed that credential %s is gone", id)
+		return "the target confirmed that credential " + string(id) + " is gone"
 	}
 	return string(ev)
 }

@@ -68,6 +68,7 @@ func fullRequest(t *testing.T) Request {
 	r = mustCredential(t, r.Plan(planned(10), at("62m")), 10, at("63m"), CredIssued, CredEndAsked)
 	r, err = r.Edit(CredentialID(id(10)), func(c *Credential) {
 		c.Attempts, c.Problem, c.RefusedAfter, c.Due = 2, "Timeout", 1500, at("70m")
+		c.Boot, c.Call = "boot-1", "call-1"
 		c.Nonces = []Nonce{{ID: "n1", Until: at("2h")}}
 		c.Handle.Shared = "binding-1"
 		c.AccessAt, c.GoneAt = at("71m"), at("72m")

@@ -124,6 +124,8 @@ func sep(i int, open string) string {
 type renderer struct {
 	b         []byte
 	canonical bool // as canonicalHash wants it: without HTML escaping
+	last      time.Time
+	lastAt    [2]int // where in b it was rendered; records name the same times again and again
 	err       error
 }
 
@@ -176,6 +178,11 @@ func (w *renderer) end(n int) {
 
 func (w *renderer) time(k string, t time.Time) {
 	w.raw(k)
+	from := len(w.b)
+	if t == w.last && w.lastAt[1] > 0 { //nolint:staticcheck // the very same value, location and all
+		w.b = append(w.b, w.b[w.lastAt[0]:w.lastAt[1]]...)
+		return
+	}
 	w.raw(`"`)
 	b, err := t.AppendText(w.b)
 	if err != nil {
@@ -183,6 +190,7 @@ func (w *renderer) time(k string, t time.Time) {
 		return
 	}
 	w.b = append(b, '"')
+	w.last, w.lastAt = t, [2]int{from, len(w.b)}
 }
 
 func (w *renderer) timeOK(k string, t time.Time) {
@@ -251,8 +259,8 @@ func (w *renderer) credential(c *Credential) {
 	w.text(`,"state":`, string(c.State))
 	w.raw(`,"handle":`)
 	w.handle(&c.Handle)
-	w.text(`,"boot":`, c.Boot)
-	w.text(`,"call":`, c.Call)
+	w.textOK(`,"boot":`, c.Boot)
+	w.textOK(`,"call":`, c.Call)
 	w.time(`,"planned":`, c.Planned)
 	w.time(`,"expires":`, c.Expires)
 	w.time(`,"until":`, c.Until)

@@ -35,10 +35,10 @@ type Credential struct {
 	Handle   Handle          `json:"handle"`
 	Boot     string          `json:"boot,omitempty"` // process that is issuing it; another one undoes it
 	Call     string          `json:"call,omitempty"` // host's id of the call that is issuing it
-	Planned  time.Time       `json:"planned"`      // when it was written down
-	Expires  time.Time       `json:"expires"`      // when it ends by itself for us
-	Until    time.Time       `json:"until"`        // no life at the target beyond this, as far as the target can carry one
-	Due      time.Time       `json:"due,omitzero"` // when the reaper looks next
+	Planned  time.Time       `json:"planned"`        // when it was written down
+	Expires  time.Time       `json:"expires"`        // when it ends by itself for us
+	Until    time.Time       `json:"until"`          // no life at the target beyond this, as far as the target can carry one
+	Due      time.Time       `json:"due,omitzero"`   // when the reaper looks next
 	Attempts int             `json:"attempts,omitempty"`
 	Problem  string          `json:"problem,omitempty"` // last failure of a revocation: the target's code, no text
 	Why      string          `json:"why,omitempty"`     // why it ends

@@ -3,35 +3,9 @@ package domain
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 )
-
-// AppendJSON appends the request as encoding/json renders it, to the byte. A record
-// is rendered twice for each credential, which by reflection is the largest part of
-// what that costs; only what few requests have is left to reflection.
-func (r Request) AppendJSON(b []byte) ([]byte, error) {
-	w := renderer{b: b}
-	w.asked(&r)
-	w.progress(&r)
-	w.raw(`,"times":`)
-	w.times(&r.Times)
-	w.raw(`,"rev":`)
-	w.b = strconv.AppendUint(w.b, r.Rev, 10)
-	for i := range r.Credentials {
-		w.raw(sep(i, `,"credentials":[`))
-		w.credential(&r.Credentials[i])
-	}
-	w.end(len(r.Credentials))
-	w.raw(`,"history":`)
-	w.history(r.History)
-	w.raw("}")
-	if w.err != nil {
-		return b, fmt.Errorf("render request: %w", w.err)
-	}
-	return w.b, nil
-}
 
 // asked is what a request asks for.
 func (w *renderer) asked(r *Request) {
@@ -293,23 +267,6 @@ func (w *renderer) handle(h *Handle) {
 		w.embed(h.Data)
 	}
 	w.raw("}")
-}
-
-func (w *renderer) history(h History) {
-	w.text(`{"head":`, h.Head)
-	w.textOK(`,"base":`, h.Base)
-	w.numberOK(`,"folded":`, int64(h.Folded))
-	w.raw(`,"entries":`)
-	if h.Entries == nil {
-		w.raw("null}")
-		return
-	}
-	w.raw("[")
-	for i := range h.Entries {
-		w.raw(sep(i, ""))
-		w.entry(&h.Entries[i])
-	}
-	w.raw("]}")
 }
 
 func (w *renderer) entry(e *Entry) {

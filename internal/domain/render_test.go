@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,12 +19,12 @@ func TestRenderingByHandIsTheSame(t *testing.T) {
 	same := func(t rapid.TB, r Request) {
 		t.Helper()
 		want, errWant := json.Marshal(r)
-		got, err := r.AppendJSON([]byte("before"))
+		got, err := r.Render([]byte("before"), nil)
 		if (err == nil) != (errWant == nil) {
 			t.Fatalf("by hand: %v, otherwise: %v", err, errWant)
 		}
-		if err == nil && !bytes.Equal(got, append([]byte("before"), want...)) {
-			t.Fatalf("by hand:\n%s\notherwise:\n%s", got, want)
+		if err == nil && !bytes.Equal(got.Text, append([]byte("before"), want...)) {
+			t.Fatalf("by hand:\n%s\notherwise:\n%s", got.Text, want)
 		}
 	}
 	sameHandle := func(t rapid.TB, h Handle) {
@@ -60,6 +61,100 @@ func TestALinkOfTheHistoryIsCanonical(t *testing.T) {
 			t.Fatalf("%s, want %s", got, want)
 		}
 	})
+}
+
+// Whatever changes in a record is in its next text, and nothing else is: there is no
+// field, at any depth, whose change would be missed because the rest is as it was.
+func TestTheNextRenderingMissesNoChange(t *testing.T) {
+	r := fullRequest(t)
+	for n := 11; n < 14; n++ {
+		r = r.Plan(planned(n), at("90m"))
+	}
+	last, err := r.Render(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(t *testing.T, what string, next Request) {
+		t.Helper()
+		want, err := json.Marshal(next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := next.Render(nil, last)
+		if err != nil || string(got.Text) != string(want) {
+			t.Errorf("%s:\n%s (%v)\nwant\n%s", what, got.Text, err, want)
+			return
+		}
+		if then, err := next.Render(nil, got); err != nil || string(then.Text) != string(want) {
+			t.Errorf("%s, once more:\n%s (%v)\nwant\n%s", what, then.Text, err, want)
+		}
+	}
+	check(t, "nothing", r)
+	check(t, "an older version", fullRequest(t))
+	check(t, "another request", File(asked(), 3600, t0))
+	for i := range r.Credentials {
+		next := r
+		next.Credentials = slices.Delete(slices.Clone(r.Credentials), i, i+1)
+		check(t, "a credential less", next)
+		changes(t, &r.Credentials[i], func(what string, c Credential) {
+			next.Credentials = slices.Clone(r.Credentials)
+			next.Credentials[i] = c
+			check(t, "credential"+what, next)
+		})
+	}
+	for i := range r.History.Entries {
+		next := r
+		next.History.Entries = slices.Delete(slices.Clone(r.History.Entries), i, i+1)
+		check(t, "a line less", next)
+		changes(t, &r.History.Entries[i], func(what string, e Entry) {
+			next.History.Entries = slices.Clone(r.History.Entries)
+			next.History.Entries[i] = e
+			check(t, "line"+what, next)
+		})
+	}
+}
+
+// changes calls f with copies of v, of which each differs in one field, at any depth.
+func changes[T any](t *testing.T, v *T, f func(what string, changed T)) {
+	t.Helper()
+	var walk func(path string, field func(reflect.Value) reflect.Value)
+	walk = func(path string, field func(reflect.Value) reflect.Value) {
+		changed := *v
+		x := field(reflect.ValueOf(&changed).Elem())
+		switch old := x.Interface().(type) {
+		case time.Time:
+			x.Set(reflect.ValueOf(old.UTC().Add(time.Millisecond)))
+		case json.RawMessage:
+			x.Set(reflect.ValueOf(json.RawMessage(`{"changed":true}`)))
+		case []Nonce:
+			x.Set(reflect.ValueOf(append(slices.Clone(old), Nonce{ID: "one more", Until: t0})))
+			f(path, changed)
+			if len(old) == 0 {
+				return
+			}
+			changes(t, &old[0], func(what string, n Nonce) {
+				x.Set(reflect.ValueOf(append([]Nonce{n}, old[1:]...)))
+				f(path+"[0]"+what, changed)
+			})
+			return
+		default:
+			switch x.Kind() {
+			case reflect.Struct:
+				for i := range x.NumField() {
+					walk(path+"."+x.Type().Field(i).Name, func(v reflect.Value) reflect.Value { return field(v).Field(i) })
+				}
+				return
+			case reflect.String:
+				x.SetString(x.String() + "x")
+			case reflect.Int, reflect.Int64:
+				x.SetInt(x.Int() + 1)
+			default:
+				t.Fatalf("%s is of kind %s", path, x.Kind())
+			}
+		}
+		f(path, changed)
+	}
+	walk("", func(v reflect.Value) reflect.Value { return v })
 }
 
 // fill sets every field, at any depth, to something.
@@ -123,7 +218,20 @@ func BenchmarkRender(b *testing.B) {
 	b.Run("by hand", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := r.AppendJSON(make([]byte, 0, 16<<10)); err != nil {
+			if _, err := r.Render(make([]byte, 0, 16<<10), nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("by hand, the next version", func(b *testing.B) {
+		b.ReportAllocs()
+		last, err := r.Render(nil, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		next := r.Plan(planned(20), t0)
+		for b.Loop() {
+			if _, err := next.Render(make([]byte, 0, 16<<10), last); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -81,7 +81,7 @@ type Request struct {
 	Times       Times        `json:"times"`
 	Rev         uint64       `json:"rev"` // counts writes; compared when a lock was given up in between
 
-	// What grows, at the end: AppendJSON renders it.
+	// What grows, at the end: Render renders it.
 	Credentials []Credential `json:"credentials,omitempty"`
 	History     History      `json:"history"`
 }

@@ -28,9 +28,10 @@ type parsed struct {
 }
 
 type meaning struct {
-	key string
-	raw []byte
-	v   any // a domain.Request or domain.PersonRecord, never changed
+	key       string
+	raw       []byte
+	v         any               // *domain.Request or *domain.PersonRecord, never changed
+	rendering *domain.Rendering // of a request that was written; nil = it was only read
 }
 
 // of returns what a record means if these bytes were seen before; nil = they
@@ -50,16 +51,29 @@ func (p *parsed) of(key string, raw []byte) any {
 	return m.v
 }
 
-// keep remembers what a record means.
-func (p *parsed) keep(key string, raw []byte, v any) {
+// rendering is how a request was last written; nil = it was not, or that is
+// forgotten.
+func (p *parsed) rendering(key string) *domain.Rendering {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.remove(key)
+	if e, ok := p.byKey[key]; ok {
+		if m, ok := e.Value.(*meaning); ok {
+			return m.rendering
+		}
+	}
+	return nil
+}
+
+// keep remembers what a record means.
+func (p *parsed) keep(m *meaning) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.remove(m.key)
 	if p.byKey == nil {
 		p.byKey = map[string]*list.Element{}
 	}
-	p.byKey[key] = p.order.PushFront(&meaning{key: key, raw: raw, v: v})
-	p.size += len(raw)
+	p.byKey[m.key] = p.order.PushFront(m)
+	p.size += len(m.raw)
 	for p.size > maxParsed {
 		if m, ok := p.order.Back().Value.(*meaning); ok {
 			p.remove(m.key)
@@ -121,13 +135,15 @@ func getParsed[T any](ctx context.Context, st *Store, key string) (*T, error) {
 	if entry == nil {
 		return nil, nil //nolint:nilnil // absent is an ordinary answer of a store
 	}
-	if v, ok := st.parsed.of(key, entry.Value).(T); ok {
-		return &v, nil
+	if v, ok := st.parsed.of(key, entry.Value).(*T); ok {
+		own := *v
+		return &own, nil
 	}
 	out := new(T)
 	if err := decode(entry.Value, out); err != nil {
 		return nil, fmt.Errorf("%s: %w", kind(key), err)
 	}
-	st.parsed.keep(key, entry.Value, *out)
-	return out, nil
+	own := *out
+	st.parsed.keep(&meaning{key: key, raw: entry.Value, v: out})
+	return &own, nil
 }

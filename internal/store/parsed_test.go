@@ -1,9 +1,13 @@
 package store
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"testing"
+	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 )
@@ -83,7 +87,7 @@ func TestParsedIsBounded(t *testing.T) {
 	raw := make([]byte, maxParsed/10)
 	for n := range 50 {
 		key := fmt.Sprint(n)
-		p.keep(key, raw, domain.Request{})
+		p.keep(&meaning{key: key, raw: raw, v: &domain.Request{}})
 		if p.size > maxParsed || len(p.byKey) != p.order.Len() || p.size != len(p.byKey)*len(raw) {
 			t.Fatalf("after %d: %d bytes in %d records, listed %d", n, p.size, len(p.byKey), p.order.Len())
 		}
@@ -98,8 +102,60 @@ func TestParsedIsBounded(t *testing.T) {
 	if p.clear(); p.of("49", raw) != nil || p.size != 0 {
 		t.Error("something is left after all was dropped")
 	}
-	p.keep("1", make([]byte, maxParsed+1), domain.Request{})
+	p.keep(&meaning{key: "1", raw: make([]byte, maxParsed+1), v: &domain.Request{}})
 	if p.size != 0 {
 		t.Error("one that is larger than the bound is kept")
 	}
+}
+
+// What is on record after each move is what the request is then, however much of
+// its text was taken over from the version before.
+func TestEachVersionIsWrittenAsItIs(t *testing.T) {
+	type move = func(domain.Request, domain.CredentialID, time.Time) (domain.Request, error)
+	credential := func(ev domain.CredentialEvent) move {
+		return func(r domain.Request, id domain.CredentialID, now time.Time) (domain.Request, error) {
+			return r.ApplyCredential(id, ev, "because", now)
+		}
+	}
+	moves := []move{
+		credential(domain.CredIssued), credential(domain.CredFailed), credential(domain.CredEndAsked),
+		credential(domain.CredAccessOff), credential(domain.CredConfirmed),
+		func(r domain.Request, id domain.CredentialID, now time.Time) (domain.Request, error) {
+			return r.Edit(id, func(c *domain.Credential) {
+				c.Nonces, c.Attempts = append(c.Nonces, domain.Nonce{ID: "n", Until: now}), c.Attempts+1
+			})
+		},
+		func(r domain.Request, id domain.CredentialID, _ time.Time) (domain.Request, error) {
+			return r.Edit(id, func(c *domain.Credential) { c.Nonces, c.Problem = nil, "Timeout" })
+		},
+		func(r domain.Request, _ domain.CredentialID, now time.Time) (domain.Request, error) {
+			return r.Apply(domain.Event{Kind: domain.Killed, Reason: "incident"}, now)
+		},
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		d := newDisk()
+		st, r, now := New(d), filed(t, 1), filedAt
+		r.State = domain.Active
+		for range rapid.IntRange(1, 60).Draw(rt, "moves") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 2).Draw(rt, "ms")) * time.Millisecond)
+			switch n := rapid.IntRange(-3, 20*len(moves)).Draw(rt, "move"); {
+			case n < 0 || len(r.Credentials) == 0:
+				r = r.Plan(domain.Credential{ID: domain.CredentialID(newID(t)), Boot: "b", Call: "c", Expires: now}, now)
+			default:
+				which := rapid.IntRange(0, len(r.Credentials)-1).Draw(rt, "of")
+				if next, err := moves[n%len(moves)](r, r.Credentials[which].ID, now); err == nil {
+					r = next
+				}
+			}
+			if rapid.IntRange(0, 9).Draw(rt, "other") == 0 {
+				must(t, New(d).putRequest(t.Context(), r)) // another process
+			}
+			must(t, st.putRequest(t.Context(), r))
+			body, err := json.Marshal(r)
+			must(t, err)
+			if want := string(head) + string(body) + "}"; string(d.data[keyRequest(r.ID)]) != want {
+				rt.Fatalf("on record is\n%s\nwant\n%s", d.data[keyRequest(r.ID)], want)
+			}
+		}
+	})
 }

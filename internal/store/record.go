@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 )
 
 // recordVersion is the version that this program writes. Records start with
@@ -42,17 +44,16 @@ type envelope struct {
 //nolint:gochecknoglobals // constant table
 var upgrades = map[int]func(json.RawMessage) (json.RawMessage, error){}
 
-// self renders itself, as encoding/json would.
-type self interface {
-	AppendJSON(b []byte) ([]byte, error)
-}
-
 // scratch holds buffers for rendering, so that only what is kept is allocated.
 var scratch = sync.Pool{New: func() any { return new([]byte) }} //nolint:gochecknoglobals // a pool is shared by all that use it
 
 func encode(v any) ([]byte, error) {
-	if s, ok := v.(self); ok {
-		return encodeSelf(s)
+	if r, ok := v.(domain.Request); ok {
+		out, err := render(r, nil)
+		if err != nil {
+			return nil, err
+		}
+		return out.Text, nil
 	}
 	var b bytes.Buffer
 	b.Write(head)
@@ -64,18 +65,20 @@ func encode(v any) ([]byte, error) {
 	return raw, nil
 }
 
-func encodeSelf(s self) ([]byte, error) {
+// render is encode of a request that was rendered before; nil = it was not.
+func render(r domain.Request, last *domain.Rendering) (*domain.Rendering, error) {
 	buf, ok := scratch.Get().(*[]byte)
 	if !ok {
 		return nil, errors.New("encode record: no room")
 	}
 	defer scratch.Put(buf)
-	b, err := s.AppendJSON(append((*buf)[:0], head...))
+	out, err := r.Render(append((*buf)[:0], head...), last)
 	if err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
-	*buf = append(b, '}')
-	return bytes.Clone(*buf), nil
+	*buf = append(out.Text, '}')
+	out.Text = bytes.Clone(*buf)
+	return out, nil
 }
 
 // head is how an envelope of the version that this program writes begins. It is
@@ -140,23 +143,22 @@ func get[T any](ctx context.Context, s logical.Storage, key string) (*T, error) 
 }
 
 func put(ctx context.Context, s logical.Storage, key string, v any) error {
-	_, err := putWithin(ctx, s, key, v, bound(key))
-	return err
-}
-
-// putWithin writes a record of at most so many bytes, and returns them.
-func putWithin(ctx context.Context, s logical.Storage, key string, v any, most int) ([]byte, error) {
 	raw, err := encode(v)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	return write(ctx, s, key, raw, bound(key))
+}
+
+// write writes a record that is rendered, of at most so many bytes.
+func write(ctx context.Context, s logical.Storage, key string, raw []byte, most int) error {
 	if len(raw) > most {
-		return nil, ErrTooLarge
+		return ErrTooLarge
 	}
 	if err := s.Put(ctx, &logical.StorageEntry{Key: key, Value: raw}); err != nil {
-		return nil, fmt.Errorf("write %s: %w", kind(key), err)
+		return fmt.Errorf("write %s: %w", kind(key), err)
 	}
-	return raw, nil
+	return nil
 }
 
 // bound is how many bytes a record of that key may have.

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"sort"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
@@ -94,15 +93,21 @@ func (tx *RequestTx) Grow(ctx context.Context, r domain.Request) error {
 }
 
 func (tx *RequestTx) put(ctx context.Context, r domain.Request, most int) error {
-	raw, err := putWithin(ctx, tx.st.s, keyRequest(tx.id), r, most)
-	if errors.Is(err, ErrTooLarge) {
+	key := keyRequest(tx.id)
+	last := tx.st.parsed.rendering(key)
+	out, err := render(r, last)
+	if err == nil && len(out.Text) > most {
 		r.History = r.History.Fold(20)
-		raw, err = putWithin(ctx, tx.st.s, keyRequest(tx.id), r, most)
+		out, err = render(r, last)
 	}
-	if err == nil {
-		tx.st.parsed.keep(keyRequest(tx.id), raw, r)
+	if err != nil {
+		return err
 	}
-	return err
+	if err := write(ctx, tx.st.s, key, out.Text, most); err != nil {
+		return err
+	}
+	tx.st.parsed.keep(&meaning{key: key, raw: out.Text, v: &out.Of, rendering: out})
+	return nil
 }
 
 // Archive writes a finished request where it stays. It is the truth from then

@@ -46,7 +46,7 @@ func newStage(t *testing.T, nodes ...*harness.Host) *stage {
 	person := s.pim.PersonPolicy(t)
 	s.alice, s.bob = host.Person(t, "alice", person), host.Person(t, "bob", person)
 	root := host.Root()
-	root.Write(t, s.path("config"), map[string]any{"reap_interval": 1, "issue_rate": 100_000, "person_max_open": 100}).OK(t)
+	root.Write(t, s.path("config"), map[string]any{"reap_interval": 1, "issue_rate": 100_000, "person_max_open": 10_000, "max_open": 100_000}).OK(t)
 	root.Write(t, s.path("targets/journal"), map[string]any{
 		"type": "kubernetes", "host": s.target.URL, "ca_cert": s.target.CA, "token": "engine-token", "managed_namespaces": "prod",
 	}).OK(t)

@@ -85,7 +85,7 @@ func (a *Access) actor(ctx context.Context, c Caller) (actor, error) {
 
 // standing reads what is true now of the authors of decisions, in parallel and
 // without any lock: calls to the host's identity store cannot be cancelled.
-func (a *Access) standing(ctx context.Context, role domain.Role, ds []domain.Decision) ([]domain.Standing, error) {
+func (a *Access) standing(ctx context.Context, role *domain.Role, ds []domain.Decision) ([]domain.Standing, error) {
 	cfg, err := a.store.Config(ctx)
 	if err != nil {
 		return nil, err
@@ -128,16 +128,16 @@ func errNotEligible() error {
 }
 
 // eligibleRole reads a role for somebody who must be eligible for it.
-func (a *Access) eligibleRole(ctx context.Context, who actor, name string) (domain.Role, error) {
+func (a *Access) eligibleRole(ctx context.Context, who actor, name string) (*domain.Role, error) {
 	if !domain.ValidName(name) {
-		return domain.Role{}, errNotEligible()
+		return nil, errNotEligible()
 	}
 	role, err := a.store.Role(ctx, name)
 	if err != nil {
-		return domain.Role{}, err
+		return nil, err
 	}
 	if role == nil {
-		return domain.Role{}, errNotEligible()
+		return nil, errNotEligible()
 	}
 	m := role.Eligible(who.Entity, a.now())
 	if len(m.Mismatch) > 0 {
@@ -147,16 +147,16 @@ func (a *Access) eligibleRole(ctx context.Context, who actor, name string) (doma
 		// A role that does not exist is asked of the storage, one that does is in
 		// the cache: the refusal takes as long in both cases.
 		if err := a.store.MissRole(ctx, name); err != nil {
-			return domain.Role{}, err
+			return nil, err
 		}
-		return domain.Role{}, errNotEligible()
+		return nil, errNotEligible()
 	}
 	if len(m.Pin) > 0 {
 		if role, err = a.pin(ctx, name, m.Pin); err != nil {
-			return domain.Role{}, err
+			return nil, err
 		}
 	}
-	return *role, nil
+	return role, nil
 }
 
 // pin remembers the id that a group name was first matched to. From then on

@@ -13,7 +13,7 @@ import (
 
 // noGrant is the answer of a read without a grant: what stands in the way, and
 // the exact command that comes next.
-func (a *Access) noGrant(role domain.Role, f finding) error {
+func (a *Access) noGrant(role *domain.Role, f finding) error {
 	now := a.now()
 	if r := f.request; r != nil {
 		return pendingFault(role, *r, now)
@@ -51,7 +51,7 @@ func (a *Access) noGrant(role domain.Role, f finding) error {
 }
 
 // pendingFault tells where an open request stands.
-func pendingFault(role domain.Role, r domain.Request, now time.Time) error {
+func pendingFault(role *domain.Role, r domain.Request, now time.Time) error {
 	next := "vault read pim/requests/" + string(r.ID)
 	if r.At(now) == domain.Scheduled {
 		return fault.New(fault.Conflict, fault.CodeScheduled,
@@ -81,7 +81,7 @@ func pollAfter(d time.Duration) int {
 
 // waitingFor names who can decide at a stage: groups and entities as the role
 // names them.
-func waitingFor(role domain.Role, stage int) string {
+func waitingFor(role *domain.Role, stage int) string {
 	stages := role.Staged()
 	if len(stages) == 0 {
 		return ""
@@ -103,7 +103,7 @@ func exampleOf(p domain.Param) string {
 
 // requestCommand is the ready command with exactly the fields that the role
 // requires.
-func requestCommand(role domain.Role) string {
+func requestCommand(role *domain.Role) string {
 	var b strings.Builder
 	b.WriteString("vault write pim/request/" + role.Name)
 	if role.RequireJustification {

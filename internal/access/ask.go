@@ -21,14 +21,14 @@ type Ask struct {
 }
 
 // checkAsk validates an ask against the role and fills in defaults.
-func checkAsk(p *fault.Problems, role domain.Role, ask *Ask, now time.Time) domain.Seconds {
+func checkAsk(p *fault.Problems, role *domain.Role, ask *Ask, now time.Time) domain.Seconds {
 	checkFree(p, "justification", ask.Justification, domain.MaxJustification, role.RequireJustification, role.JustificationPattern)
 	checkFree(p, "ticket", ask.Ticket, domain.MaxTicket, role.RequireTicket, role.TicketPattern)
 	var asked domain.Seconds
 	if ask.TTL != nil {
 		asked = *ask.TTL
 	}
-	ttl, problem := domain.ResolveTTL(role, asked, ask.TTL != nil)
+	ttl, problem := domain.ResolveTTL(*role, asked, ask.TTL != nil)
 	if problem != "" {
 		p.Add("ttl", problem)
 	}
@@ -68,7 +68,7 @@ func checkFree(p *fault.Problems, field, text string, maxBytes int, required boo
 
 // checkParams validates declared parameters; parameters nobody declared are
 // counted, not repeated.
-func checkParams(p *fault.Problems, role domain.Role, given map[string]string) map[string]string {
+func checkParams(p *fault.Problems, role *domain.Role, given map[string]string) map[string]string {
 	out := map[string]string{}
 	unknown := 0
 	for name := range given {

@@ -67,37 +67,36 @@ func errOwed(role string, id domain.RequestID, why string) error {
 
 // glassRole reads a role for somebody who must be in its break_glass_groups.
 // Machines never are.
-func (a *Access) glassRole(ctx context.Context, who actor, name string) (domain.Role, error) {
-	var none domain.Role
+func (a *Access) glassRole(ctx context.Context, who actor, name string) (*domain.Role, error) {
 	if !domain.ValidName(name) || who.machine {
-		return none, errNoGlass()
+		return nil, errNoGlass()
 	}
 	role, err := a.store.Role(ctx, name)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	if role == nil {
-		return none, errNoGlass()
+		return nil, errNoGlass()
 	}
 	m := role.MayBreakGlass(who.Entity)
 	if len(m.Mismatch) > 0 {
 		a.log.Warn("a group of this name is another group than the role was first matched to", "role", name)
 	}
 	if !m.OK {
-		return none, errNoGlass()
+		return nil, errNoGlass()
 	}
 	if len(m.Pin) > 0 {
 		if role, err = a.pin(ctx, name, m.Pin); err != nil {
-			return none, err
+			return nil, err
 		}
 	}
-	return *role, nil
+	return role, nil
 }
 
 // draftGlass checks everything that was asked. Whatever the role says of
 // ordinary requests, an emergency gives its reason and its ticket.
-func (a *Access) draftGlass(ctx context.Context, who actor, role domain.Role, target *domain.Target, ask Ask) (domain.Request, error) {
-	rules := role
+func (a *Access) draftGlass(ctx context.Context, who actor, role *domain.Role, target *domain.Target, ask Ask) (domain.Request, error) {
+	rules := *role
 	rules.RequireJustification, rules.RequireTicket = true, true
 	rules.TTL, rules.MaxTTL = role.EmergencyTTL(), role.EmergencyTTL()
 	rules.Start = domain.StartApproval
@@ -106,7 +105,7 @@ func (a *Access) draftGlass(ctx context.Context, who actor, role domain.Role, ta
 		p.Add("start_time", "an emergency starts at once")
 		return domain.Request{}, p.Err()
 	}
-	r, err := a.draft(ctx, who, rules, target, ask)
+	r, err := a.draft(ctx, who, &rules, target, ask)
 	if err != nil {
 		return r, err
 	}
@@ -124,7 +123,7 @@ func (a *Access) draftGlass(ctx context.Context, who actor, role domain.Role, ta
 
 // breakNow writes the ledger, the person's record, then the request: a crash in
 // between leaves entries that name nothing, which count for nothing.
-func (a *Access) breakNow(ctx context.Context, who actor, role domain.Role, r domain.Request, ask Ask) (out *domain.Request, existing bool, err error) {
+func (a *Access) breakNow(ctx context.Context, who actor, role *domain.Role, r domain.Request, ask Ask) (out *domain.Request, existing bool, err error) {
 	if err := a.settleLedger(ctx, role.Name); err != nil {
 		return nil, false, err
 	}
@@ -157,9 +156,9 @@ func (a *Access) breakNow(ctx context.Context, who actor, role domain.Role, r do
 	return out, existing, err
 }
 
-func (a *Access) writeGlass(ctx context.Context, tx *store.PersonTx, rec domain.PersonRecord, r domain.Request, role domain.Role, out **domain.Request) error {
+func (a *Access) writeGlass(ctx context.Context, tx *store.PersonTx, rec domain.PersonRecord, r domain.Request, role *domain.Role, out **domain.Request) error {
 	now := a.now()
-	owed := domain.ReviewOf(role, "the glass was broken", now)
+	owed := domain.ReviewOf(*role, "the glass was broken", now)
 	r = domain.BreakGlassNow(r, owed, role.BreakGlassRotate, now)
 	if err := a.noteUse(ctx, r, role, true); err != nil {
 		return err
@@ -179,7 +178,7 @@ func (a *Access) writeGlass(ctx context.Context, tx *store.PersonTx, rec domain.
 
 // noteUse enters a request into the ledger of its role; with limited only if
 // the role's limits and what the person owes allow it.
-func (a *Access) noteUse(ctx context.Context, r domain.Request, role domain.Role, limited bool) error {
+func (a *Access) noteUse(ctx context.Context, r domain.Request, role *domain.Role, limited bool) error {
 	now := a.now()
 	_, _, period := role.EmergencyLimits()
 	return a.ledgers.change(ctx, role.Name, func(l domain.Ledger) (domain.Ledger, bool, error) {
@@ -189,7 +188,7 @@ func (a *Access) noteUse(ctx context.Context, r domain.Request, role domain.Role
 				return l, false, nil
 			}
 		}
-		if p := l.Barred(role, r.Requester.Person, r.Requester.Entity, r.Ticket, now); limited && p != nil {
+		if p := l.Barred(*role, r.Requester.Person, r.Requester.Entity, r.Ticket, now); limited && p != nil {
 			if p.Request != "" {
 				return l, false, errOwed(role.Name, p.Request, p.Text)
 			}
@@ -206,15 +205,15 @@ func (a *Access) noteUse(ctx context.Context, r domain.Request, role domain.Role
 // oweReview has a request that is about to be written owe a review, for a
 // reason in our words. The ledger is written here, before the request: the
 // caller writes the request next.
-func (a *Access) oweReview(ctx context.Context, r domain.Request, role domain.Role, why string) (domain.Request, error) {
+func (a *Access) oweReview(ctx context.Context, r domain.Request, role *domain.Role, why string) (domain.Request, error) {
 	now := a.now()
-	next := r.Owe(domain.ReviewOf(role, why, now), now)
+	next := r.Owe(domain.ReviewOf(*role, why, now), now)
 	return next, a.noteUse(ctx, next, role, false)
 }
 
 // mayStill tells whether a person may still have credentials under a grant: as
 // they are at this moment, in the way in which they got it.
-func (a *Access) mayStill(who actor, role domain.Role, r domain.Request) error {
+func (a *Access) mayStill(who actor, role *domain.Role, r *domain.Request) error {
 	switch {
 	case r.BreaksGlass() && (who.machine || !role.MayBreakGlass(who.Entity).OK):
 		return errNoGlass()
@@ -226,7 +225,7 @@ func (a *Access) mayStill(who actor, role domain.Role, r domain.Request) error {
 
 // readableRole is eligibleRole for reads of credentials: who is not eligible
 // may still have broken the glass. It costs no read.
-func (a *Access) readableRole(ctx context.Context, who actor, name string) (domain.Role, error) {
+func (a *Access) readableRole(ctx context.Context, who actor, name string) (*domain.Role, error) {
 	role, err := a.eligibleRole(ctx, who, name)
 	if !fault.Is(err, fault.CodeNotEligible) {
 		return role, err
@@ -238,7 +237,7 @@ func (a *Access) readableRole(ctx context.Context, who actor, name string) (doma
 			}
 		}
 	}
-	return domain.Role{}, err
+	return nil, err
 }
 
 // EmergencyView is what somebody may do in an emergency.
@@ -252,7 +251,7 @@ type EmergencyView struct {
 
 // emergency tells who may break a role's glass what that gives; nil = they may
 // not.
-func (a *Access) emergency(ctx context.Context, who actor, role domain.Role) (*EmergencyView, error) {
+func (a *Access) emergency(ctx context.Context, who actor, role *domain.Role) (*EmergencyView, error) {
 	if who.machine || !role.MayBreakGlass(who.Entity).OK {
 		return nil, nil //nolint:nilnil // nobody but those in the groups
 	}
@@ -263,17 +262,17 @@ func (a *Access) emergency(ctx context.Context, who actor, role domain.Role) (*E
 	now := a.now()
 	perPerson, perRole, period := role.EmergencyLimits()
 	v := &EmergencyView{
-		TTL: role.EmergencyTTL(), Left: l.Left(role, who.person, who.ID, now),
+		TTL: role.EmergencyTTL(), Left: l.Left(*role, who.person, who.ID, now),
 		Limits: fmt.Sprintf("each person %d times and everybody together %d times within %s; one ticket %d times until its review, which is due within %s",
 			perPerson, perRole, period, role.EmergencyUses(), role.ReviewWithin()),
 		Command: "vault write pim/break-glass/" + role.Name + ` justification="…" ticket=…`,
 	}
 	for _, u := range l.Uses {
-		if p := l.Barred(role, who.person, who.ID, u.Ticket, now); p != nil && u.Of(who.person, who.ID) && u.Owed() {
+		if p := l.Barred(*role, who.person, who.ID, u.Ticket, now); p != nil && u.Of(who.person, who.ID) && u.Owed() {
 			v.Barred = p.Text
 		}
 	}
-	if p := l.Barred(role, who.person, who.ID, "", now); v.Barred == "" && p != nil && p.Request == "" {
+	if p := l.Barred(*role, who.person, who.ID, "", now); v.Barred == "" && p != nil && p.Request == "" {
 		v.Barred = p.Text
 	}
 	return v, nil

@@ -75,7 +75,7 @@ func (a *Access) removePrincipals(ctx context.Context, c domain.Campaign) (strin
 	if _, err := a.narrow(ctx, c.Role, agreed, EditOptions{Live: LiveKeep, narrows: true, seconded: true}); err != nil {
 		return "", err
 	}
-	if err := a.endRemoved(ctx, left, c.ID); err != nil {
+	if err := a.endRemoved(ctx, &left, c.ID); err != nil {
 		return "", err
 	}
 	waits, err := a.narrow(ctx, c.Role, alone, EditOptions{Live: LiveKeep, narrows: true, author: author})
@@ -196,7 +196,7 @@ func (a *Access) holdRole(ctx context.Context, c domain.Campaign) error {
 }
 
 // endRemoved ends what is open of those who may not have the role any more.
-func (a *Access) endRemoved(ctx context.Context, role domain.Role, id string) error {
+func (a *Access) endRemoved(ctx context.Context, role *domain.Role, id string) error {
 	for _, r := range a.index.ofRole(role.Name) {
 		if r.state.Terminal() {
 			continue

@@ -130,16 +130,16 @@ func (a *Access) OpenCampaign(ctx context.Context, c Caller, ask CampaignAsk) (d
 	}
 	next := domain.OpenCampaign(domain.Campaign{
 		ID: id, Groups: ask.Groups, Entities: ask.Entities, Due: ask.Due, Undecided: ask.Undecided, By: a.namedCaller(ctx, c),
-	}, role, a.now())
+	}, *role, a.now())
 	_, err = a.campaigns.change(ctx, id, func(*domain.Campaign) (*domain.Campaign, error) { return &next, nil })
 	return next, err
 }
 
-func (a *Access) checkCampaign(ctx context.Context, ask CampaignAsk) (domain.Role, error) {
+func (a *Access) checkCampaign(ctx context.Context, ask CampaignAsk) (*domain.Role, error) {
 	var p fault.Problems
 	role, err := a.store.Role(ctx, ask.Role)
 	if err != nil {
-		return domain.Role{}, err
+		return nil, err
 	}
 	switch {
 	case role == nil:
@@ -172,9 +172,9 @@ func (a *Access) checkCampaign(ctx context.Context, ask CampaignAsk) (domain.Rol
 		p.Add("undecided", "must be keep or remove: what happens to those whom nobody decides on")
 	}
 	if err := p.Err(); err != nil {
-		return domain.Role{}, err
+		return nil, err
 	}
-	return *role, nil
+	return role, nil
 }
 
 // Campaigns lists all access reviews.
@@ -243,7 +243,7 @@ func campaignFault(err error) error {
 
 // entitled tells whether an entity may have a role in the ordinary way, or
 // by breaking its glass.
-func (a *Access) entitled(role domain.Role, e domain.Entity, glass bool) bool {
+func (a *Access) entitled(role *domain.Role, e domain.Entity, glass bool) bool {
 	if glass {
 		return role.MayBreakGlass(e).OK
 	}

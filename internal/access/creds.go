@@ -51,18 +51,18 @@ func (a *Access) Creds(ctx context.Context, c Caller, roleName string, ask Creds
 		return a.issueFresh(ctx, who, role, ask)
 	}
 	if found.grant != nil {
-		return a.issue(ctx, who, role, *found.grant, ask)
+		return a.issue(ctx, who, role, found.grant, ask)
 	}
 	return a.withoutGrant(ctx, who, role, found, ask)
 }
 
 // withoutGrant is a read of somebody who has no grant: their read may be the
 // request, where the role says so.
-func (a *Access) withoutGrant(ctx context.Context, who actor, role domain.Role, found finding, ask CredsAsk) (*Answer, error) {
+func (a *Access) withoutGrant(ctx context.Context, who actor, role *domain.Role, found finding, ask CredsAsk) (*Answer, error) {
 	if r, err := a.fileByRule(ctx, who, role, found, ask); err != nil {
 		return nil, err
 	} else if r != nil {
-		return a.issueFiled(ctx, who, role, *r, ask)
+		return a.issueFiled(ctx, who, role, r, ask)
 	}
 	if found.request == nil && role.AutoRequest && ask.RequestID == "" && found.mayAsk(role, a.now()) {
 		r, _, err := a.file(ctx, who, role, ask.Ask, filing{byRead: true})
@@ -77,7 +77,7 @@ func (a *Access) withoutGrant(ctx context.Context, who actor, role domain.Role, 
 // checkRead validates what a read says. At a role that approves by itself a
 // read is a request: it must name its parameters, and gets no grant that has
 // others.
-func checkRead(role domain.Role, ask *CredsAsk) error {
+func checkRead(role *domain.Role, ask *CredsAsk) error {
 	if err := checkSaid(ask.Ask); err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func checkSaid(ask Ask) error {
 // outlasts tells whether a grant of a role that approves by itself may take
 // another issue: it has a full lease left, or it still shares its credential.
 // One with less takes none, so that no job inherits another's last minute.
-func (a *Access) outlasts(f finding, role domain.Role) bool {
+func (a *Access) outlasts(f finding, role *domain.Role) bool {
 	switch {
 	case f.grant == nil:
 		return false
@@ -118,7 +118,7 @@ func (a *Access) keeps(id domain.RequestID) bool {
 }
 
 // fullLease is the lease that a role's credentials have by default.
-func fullLease(role domain.Role) time.Duration {
+func fullLease(role *domain.Role) time.Duration {
 	if role.LeaseTTL > 0 {
 		return role.LeaseTTL.Duration()
 	}
@@ -137,7 +137,7 @@ type finding struct {
 
 // find reads the person's record and their open requests for the role: two
 // reads when there is one grant, one read by id.
-func (a *Access) find(ctx context.Context, who actor, role domain.Role, ask CredsAsk) (finding, error) {
+func (a *Access) find(ctx context.Context, who actor, role *domain.Role, ask CredsAsk) (finding, error) {
 	cfg, err := a.store.Config(ctx)
 	if err != nil {
 		return finding{}, err
@@ -175,7 +175,7 @@ func (a *Access) find(ctx context.Context, who actor, role domain.Role, ask Cred
 }
 
 // worthReading tells whether a request may yield something, by its entry alone.
-func (a *Access) worthReading(e domain.PersonEntry, role domain.Role, ask CredsAsk, now time.Time) bool {
+func (a *Access) worthReading(e domain.PersonEntry, role *domain.Role, ask CredsAsk, now time.Time) bool {
 	switch {
 	case e.Closed != "":
 		return false
@@ -240,7 +240,7 @@ func usable(r domain.Request, now time.Time) bool {
 	return seen == domain.Active || seen == domain.Scheduled && r.FirstRead
 }
 
-func (a *Access) findByID(ctx context.Context, who actor, role domain.Role, ask CredsAsk) (finding, error) {
+func (a *Access) findByID(ctx context.Context, who actor, role *domain.Role, ask CredsAsk) (finding, error) {
 	rid, err := domain.ParseRequestID(ask.RequestID)
 	if err != nil {
 		return finding{}, fault.New(fault.Invalid, fault.CodeInvalid, "invalid input: request_id: not a request id", nil)
@@ -313,7 +313,7 @@ func covers(all, some map[string]string) bool {
 
 // mayAsk tells whether a read may file a request: not again after a refusal,
 // after an end only if the role says so, and not too often.
-func (f finding) mayAsk(role domain.Role, now time.Time) bool {
+func (f finding) mayAsk(role *domain.Role, now time.Time) bool {
 	if f.asked >= f.perDay {
 		return false
 	}

@@ -41,7 +41,7 @@ func (a *Access) Decide(ctx context.Context, c Caller, id domain.RequestID, d De
 		return RequestView{}, err
 	}
 	if d.Verdict == domain.Approve {
-		if err := a.runsTaken(ctx, role, *r); err != nil {
+		if err := a.runsTaken(ctx, role, r); err != nil {
 			return RequestView{}, err
 		}
 	}
@@ -61,67 +61,61 @@ func (a *Access) Decide(ctx context.Context, c Caller, id domain.RequestID, d De
 // decidable finds a pending request for somebody who can decide on it. Who
 // cannot is told no more than of an unknown id; the requester, who knows it,
 // is told why.
-func (a *Access) decidable(ctx context.Context, who actor, id domain.RequestID) (*domain.Request, domain.Request, domain.Role, error) {
-	var role domain.Role
+func (a *Access) decidable(ctx context.Context, who actor, id domain.RequestID) (*domain.Request, domain.Request, *domain.Role, error) {
 	r, err := a.store.Request(ctx, id)
 	if err != nil {
-		return nil, domain.Request{}, role, err
+		return nil, domain.Request{}, nil, err
 	}
 	if r == nil {
-		return nil, domain.Request{}, role, errUnknown()
+		return nil, domain.Request{}, nil, errUnknown()
 	}
 	asked := *r
 	if x, open := r.Extending(a.now()); open {
 		asked = x
 	}
-	role, err = a.mayDecide(ctx, who, *r, asked)
+	role, err := a.mayDecide(ctx, who, *r, asked)
 	return r, asked, role, err
 }
 
 // mayDecide is the role of a request that somebody can decide on. asked is what
 // is decided: the request, or more time under it.
-func (a *Access) mayDecide(ctx context.Context, who actor, r, asked domain.Request) (domain.Role, error) {
-	var none domain.Role
+func (a *Access) mayDecide(ctx context.Context, who actor, r, asked domain.Request) (*domain.Role, error) {
 	if r.Requester.Person == who.person || r.Requester.Entity == who.ID {
-		return none, fault.New(fault.Denied, fault.CodeNotApprover, "access denied: nobody decides on their own request", nil)
+		return nil, fault.New(fault.Denied, fault.CodeNotApprover, "access denied: nobody decides on their own request", nil)
 	}
 	role, err := a.store.Role(ctx, r.Role)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	decided, seen := hasDecided(asked, who), hasDecided(r, who)
 	if role == nil {
 		if !decided && !seen {
-			return none, errUnknown()
+			return nil, errUnknown()
 		}
-		return none, fault.New(fault.Conflict, fault.CodeVoid, "the role of this request does not exist any more", nil)
+		return nil, fault.New(fault.Conflict, fault.CodeVoid, "the role of this request does not exist any more", nil)
 	}
 	m := role.ApproverAt(asked.Stage, who.Entity)
 	switch {
 	case !m.OK && !decided && !seen:
-		return none, errUnknown()
+		return nil, errUnknown()
 	case who.machine:
-		return none, fault.New(fault.Denied, fault.CodeNotApprover, "access denied: machines may request, but never decide", nil)
+		return nil, fault.New(fault.Denied, fault.CodeNotApprover, "access denied: machines may request, but never decide", nil)
 	case asked.At(a.now()) != domain.Pending:
-		return none, errClosed(r, r.At(a.now()))
+		return nil, errClosed(r, r.At(a.now()))
 	case decided:
-		return none, fault.New(fault.Conflict, fault.CodeAlreadyDecided, "you have already decided on this request", nil)
+		return nil, fault.New(fault.Conflict, fault.CodeAlreadyDecided, "you have already decided on this request", nil)
 	case !m.OK: // decided at another stage, which is all there is to decide
-		return none, fault.New(fault.Denied, fault.CodeNotApprover, "access denied: the request waits for others now", nil)
+		return nil, fault.New(fault.Denied, fault.CodeNotApprover, "access denied: the request waits for others now", nil)
 	}
-	return a.pinned(ctx, *role, m)
+	return a.pinned(ctx, role, m)
 }
 
 // pinned is the role with what a match taught about its groups.
-func (a *Access) pinned(ctx context.Context, role domain.Role, m domain.Match) (domain.Role, error) {
+func (a *Access) pinned(ctx context.Context, role *domain.Role, m domain.Match) (*domain.Role, error) {
 	if len(m.Pin) == 0 {
 		return role, nil
 	}
-	next, err := a.pin(ctx, role.Name, m.Pin)
-	if err != nil {
-		return domain.Role{}, err
-	}
-	return *next, nil
+	return a.pin(ctx, role.Name, m.Pin)
 }
 
 func hasDecided(r domain.Request, who actor) bool {
@@ -145,7 +139,7 @@ func errClosed(r domain.Request, seen domain.RequestState) error {
 		With("state", string(seen)).With("request_id", string(r.ID))
 }
 
-func checkDecision(d Decision, r domain.Request, role domain.Role) error {
+func checkDecision(d Decision, r domain.Request, role *domain.Role) error {
 	var p fault.Problems
 	switch d.Verdict {
 	case domain.Approve, domain.Deny:
@@ -179,12 +173,12 @@ func checkDecision(d Decision, r domain.Request, role domain.Role) error {
 
 // decide reads the standing of everybody who decided before, then writes the
 // decision and what follows from it in one step.
-func (a *Access) decide(ctx context.Context, who actor, role domain.Role, r domain.Request, d Decision) (*domain.Request, error) {
-	sealed, err := a.sealedNow(ctx, r, role)
+func (a *Access) decide(ctx context.Context, who actor, role *domain.Role, r domain.Request, d Decision) (*domain.Request, error) {
+	sealed, err := a.sealedNow(ctx, &r, role)
 	if err != nil {
 		return nil, err
 	}
-	facts, err := a.factsOf(ctx, role, r, r.Decisions)
+	facts, err := a.factsOf(ctx, role, &r, r.Decisions)
 	if err != nil {
 		return nil, err
 	}
@@ -249,7 +243,7 @@ func errVoid() error {
 }
 
 // decided is the request after one more decision. Pure.
-func decided(r domain.Request, role domain.Role, facts domain.Facts, who actor, stage int, d Decision, now time.Time) (domain.Request, error) {
+func decided(r domain.Request, role *domain.Role, facts domain.Facts, who actor, stage int, d Decision, now time.Time) (domain.Request, error) {
 	dec := domain.Decision{By: who.party(), Verdict: d.Verdict, Comment: d.Comment, Digest: r.Digest, Stage: stage}
 	if d.TTL != nil {
 		dec.TTL = *d.TTL
@@ -262,8 +256,8 @@ func decided(r domain.Request, role domain.Role, facts domain.Facts, who actor, 
 	facts.Standings = append(slices.Clone(facts.Standings), domain.Standing{
 		Decision: next.Decisions[len(next.Decisions)-1], Now: &entity, Person: who.person, Machine: who.machine,
 	})
-	o := domain.Evaluate(role, facts)
-	next = next.Considered(role, o, now)
+	o := domain.Evaluate(*role, facts)
+	next = next.Considered(*role, o, now)
 	switch {
 	case o.Denied:
 		return next.Apply(domain.Event{Kind: domain.Refused, By: who.party()}, now)
@@ -288,8 +282,8 @@ func decisionFault(r domain.Request, err error, now time.Time) error {
 
 // stageFor is the stage at which a decision counts. An approval needs rules that
 // let the request through, and a threshold that is open to its author.
-func stageFor(who actor, role domain.Role, facts domain.Facts, r domain.Request, d Decision) (int, error) {
-	o := domain.Evaluate(role, facts)
+func stageFor(who actor, role *domain.Role, facts domain.Facts, r domain.Request, d Decision) (int, error) {
+	o := domain.Evaluate(*role, facts)
 	stages := role.Staged()
 	if len(stages) == 0 {
 		return 0, nil
@@ -316,7 +310,7 @@ func stageFor(who actor, role domain.Role, facts domain.Facts, r domain.Request,
 // sealedNow recomputes the digest under the role and target as they are now. The
 // revision is that of the very role whose rules the request is judged by: one that
 // was read a moment later could be another's.
-func (a *Access) sealedNow(ctx context.Context, r domain.Request, role domain.Role) (string, error) {
+func (a *Access) sealedNow(ctx context.Context, r *domain.Request, role *domain.Role) (string, error) {
 	target, err := a.store.TargetRevision(ctx, r.Target)
 	if err != nil {
 		return "", err
@@ -324,7 +318,7 @@ func (a *Access) sealedNow(ctx context.Context, r domain.Request, role domain.Ro
 	if target == "" || role.Target != r.Target {
 		return "", nil
 	}
-	return a.digest(r, role.Revision(), target, r.Principal), nil
+	return a.digest(*r, a.store.RevisionOf(role), target, r.Principal), nil
 }
 
 // Cancel withdraws a request, or gives an active grant back. Doing it twice

@@ -70,7 +70,7 @@ func (a *Access) EligibleRole(ctx context.Context, c Caller, name string) (Eligi
 		return EligibleView{}, err
 	}
 	v := EligibleView{
-		Role: role, WaitingFor: waitingFor(role, 0), Revocation: a.revocationOf(ctx, role, role.Target), Command: requestCommand(role),
+		Role: *role, WaitingFor: waitingFor(role, 0), Revocation: a.revocationOf(ctx, role, role.Target), Command: requestCommand(role),
 		Emergency: emergency, Needs: needsOf(role),
 	}
 	switch {
@@ -89,7 +89,7 @@ func (a *Access) EligibleRole(ctx context.Context, c Caller, name string) (Eligi
 }
 
 // needsOf says what a request for a role has to bring.
-func needsOf(role domain.Role) []string {
+func needsOf(role *domain.Role) []string {
 	var out []string
 	if role.RequireJustification {
 		out = append(out, "justification"+described(role.JustificationPattern))
@@ -107,7 +107,7 @@ func needsOf(role domain.Role) []string {
 }
 
 // loginNeed says how the caller must have logged in.
-func loginNeed(role domain.Role) string {
+func loginNeed(role *domain.Role) string {
 	s := "a login"
 	if role.RequiredLogin != "" {
 		s += " at the auth mount " + domain.Printable(role.RequiredLogin)

@@ -52,7 +52,7 @@ func (a *Access) Extend(ctx context.Context, c Caller, id domain.RequestID, ask 
 }
 
 // extendable reports everything that is wrong with an ask for more time.
-func (a *Access) extendable(ctx context.Context, who actor, role domain.Role, r domain.Request, ask ExtendAsk) error {
+func (a *Access) extendable(ctx context.Context, who actor, role *domain.Role, r domain.Request, ask ExtendAsk) error {
 	if r.BreaksGlass() || role.MaxExtension == 0 {
 		return fault.New(fault.Denied, fault.CodePolicy, "access denied: this role does not extend grants; ask again: "+requestCommand(role), nil).
 			With("role", role.Name).With("next", requestCommand(role))
@@ -76,8 +76,8 @@ func (a *Access) extendable(ctx context.Context, who actor, role domain.Role, r 
 
 // fileExtension judges the ask by the role's policy and writes it down; where the
 // role approves by itself the window is longer at once.
-func (a *Access) fileExtension(ctx context.Context, who actor, role domain.Role, r domain.Request, ask ExtendAsk) (*domain.Request, error) {
-	if _, err := a.verify(ctx, who, role, r); err != nil {
+func (a *Access) fileExtension(ctx context.Context, who actor, role *domain.Role, r domain.Request, ask ExtendAsk) (*domain.Request, error) {
+	if _, err := a.verify(ctx, who, role, &r); err != nil {
 		return nil, err
 	}
 	ext := domain.Extension{TTL: ask.TTL, Justification: ask.Justification, ExpiresAt: a.now().Add(role.RequestTTL.Duration())}
@@ -87,11 +87,11 @@ func (a *Access) fileExtension(ctx context.Context, who actor, role domain.Role,
 		return nil, extensionFault(r, err)
 	}
 	x, _ := asked.Extending(a.now())
-	f, err := a.factsFor(ctx, role, x, nil, a.calling(who))
+	f, err := a.factsFor(ctx, role, &x, nil, a.calling(who))
 	if err != nil {
 		return nil, err
 	}
-	o := domain.Evaluate(role, f)
+	o := domain.Evaluate(*role, f)
 	if o.Blocked {
 		return nil, errPolicy(role, o)
 	}
@@ -149,15 +149,15 @@ func extensionFault(r domain.Request, err error) error {
 }
 
 // decideExtension adds an approver's decision on more time.
-func (a *Access) decideExtension(ctx context.Context, who actor, role domain.Role, r, x domain.Request, d Decision) (*domain.Request, error) {
-	sealed, err := a.sealedNow(ctx, r, role)
+func (a *Access) decideExtension(ctx context.Context, who actor, role *domain.Role, r, x domain.Request, d Decision) (*domain.Request, error) {
+	sealed, err := a.sealedNow(ctx, &r, role)
 	if err != nil {
 		return nil, err
 	}
 	if sealed != r.Digest || x.Digest != a.extensionDigest(r, x.TTL, len(r.Extensions)) {
 		return nil, errVoid()
 	}
-	facts, err := a.factsOf(ctx, role, x, x.Decisions)
+	facts, err := a.factsOf(ctx, role, &x, x.Decisions)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +193,7 @@ func (a *Access) decideExtension(ctx context.Context, who actor, role domain.Rol
 }
 
 // extended is the request after one more decision on its extension.
-func (a *Access) extended(r, x domain.Request, role domain.Role, facts domain.Facts, who actor, stage int, d Decision) (domain.Request, error) {
+func (a *Access) extended(r, x domain.Request, role *domain.Role, facts domain.Facts, who actor, stage int, d Decision) (domain.Request, error) {
 	now := a.now()
 	dec := domain.Decision{By: who.party(), Verdict: d.Verdict, Comment: d.Comment, Digest: x.Digest, Stage: stage}
 	if d.TTL != nil {
@@ -207,7 +207,7 @@ func (a *Access) extended(r, x domain.Request, role domain.Role, facts domain.Fa
 	facts.Standings = append(slices.Clone(facts.Standings), domain.Standing{
 		Decision: next.Decisions[len(next.Decisions)-1], Now: &entity, Person: who.person, Machine: who.machine,
 	})
-	out, err := r.DecideExtension(next, who.party(), domain.Evaluate(role, facts), now)
+	out, err := r.DecideExtension(next, who.party(), domain.Evaluate(*role, facts), now)
 	if err != nil {
 		return r, extensionFault(r, err)
 	}

@@ -188,7 +188,7 @@ func (a *Access) fed(ctx context.Context, r domain.Request) (domain.Request, err
 		if role == nil {
 			role = &domain.Role{Name: r.Role}
 		}
-		if r, err = a.oweReview(ctx, r, *role, r.ReviewOwed); err != nil {
+		if r, err = a.oweReview(ctx, r, role, r.ReviewOwed); err != nil {
 			return r, err
 		}
 	}

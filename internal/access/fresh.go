@@ -11,7 +11,7 @@ import (
 
 // issueFresh files a request of a role that approves by itself and issues
 // under it.
-func (a *Access) issueFresh(ctx context.Context, who actor, role domain.Role, ask CredsAsk) (*Answer, error) {
+func (a *Access) issueFresh(ctx context.Context, who actor, role *domain.Role, ask CredsAsk) (*Answer, error) {
 	if err := a.ready(ctx, role.Target); err != nil {
 		return nil, err
 	}
@@ -22,13 +22,13 @@ func (a *Access) issueFresh(ctx context.Context, who actor, role domain.Role, as
 	if err != nil {
 		return nil, err
 	}
-	return a.issueFiled(ctx, who, role, *r, ask)
+	return a.issueFiled(ctx, who, role, r, ask)
 }
 
 // fileByRule files what a read asks for at a role whose condition approves it;
 // nil = the condition does not hold, the ask is not complete, something is open
 // already, or the last one was refused a short time ago.
-func (a *Access) fileByRule(ctx context.Context, who actor, role domain.Role, f finding, ask CredsAsk) (*domain.Request, error) {
+func (a *Access) fileByRule(ctx context.Context, who actor, role *domain.Role, f finding, ask CredsAsk) (*domain.Request, error) {
 	if role.AutoApproveWhen == "" && !role.Observing(a.now()) || ask.RequestID != "" || f.request != nil {
 		return nil, nil //nolint:nilnil // nothing filed is an ordinary answer
 	}
@@ -49,16 +49,16 @@ func (a *Access) fileByRule(ctx context.Context, who actor, role domain.Role, f 
 }
 
 // complete tells whether a read says all that a request at the role must say.
-func complete(role domain.Role, ask Ask, now time.Time) bool {
+func complete(role *domain.Role, ask Ask, now time.Time) bool {
 	var p fault.Problems
 	checkAsk(&p, role, &ask, now)
 	return p.Err() == nil
 }
 
 // issueFiled issues under a request that was filed for this read.
-func (a *Access) issueFiled(ctx context.Context, who actor, role domain.Role, r domain.Request, ask CredsAsk) (*Answer, error) {
-	if !usable(r, a.now()) {
-		return nil, a.noGrant(role, finding{request: &r})
+func (a *Access) issueFiled(ctx context.Context, who actor, role *domain.Role, r *domain.Request, ask CredsAsk) (*Answer, error) {
+	if !usable(*r, a.now()) {
+		return nil, a.noGrant(role, finding{request: r})
 	}
 	ans, err := a.issueNew(ctx, who, role, r, time.Time{}, ask)
 	if err != nil && !a.keeps(r.ID) {

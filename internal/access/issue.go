@@ -15,7 +15,7 @@ import (
 // job is one issue on its way: intend, issue, settle.
 type job struct {
 	who    actor
-	role   domain.Role
+	role   *domain.Role
 	req    domain.Request // as last read or written
 	until  time.Time      // end of what still stands of its window; zero = all of it
 	ask    CredsAsk
@@ -32,7 +32,7 @@ type job struct {
 
 // issue yields a credential under a grant: the shared one within the reuse
 // window, the one that was being prepared, or a new one.
-func (a *Access) issue(ctx context.Context, who actor, role domain.Role, r domain.Request, ask CredsAsk) (*Answer, error) {
+func (a *Access) issue(ctx context.Context, who actor, role *domain.Role, r *domain.Request, ask CredsAsk) (*Answer, error) {
 	if err := a.mayStill(who, role, r); err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func (a *Access) issue(ctx context.Context, who actor, role domain.Role, r domai
 	if err != nil {
 		return nil, err
 	}
-	if err := a.free(ctx, scopeOf(r)); err != nil {
+	if err := a.free(ctx, scopeOf(*r)); err != nil {
 		return nil, err
 	}
 	run, err := runOf(role, r, ask.Params)
@@ -51,7 +51,7 @@ func (a *Access) issue(ctx context.Context, who actor, role domain.Role, r domai
 		ask.Params = run
 	}
 	if s, ok := a.reuse.get(r.ID, a.now()); ok {
-		ans, err := a.share(ctx, role, r, s, ask)
+		ans, err := a.share(ctx, role, *r, s, ask)
 		if !errors.Is(err, errCrowded) {
 			return ans, err
 		}
@@ -67,7 +67,7 @@ func (a *Access) issue(ctx context.Context, who actor, role domain.Role, r domai
 
 // issueNew issues a new credential, which ends at until at the latest; zero =
 // with the window.
-func (a *Access) issueNew(ctx context.Context, who actor, role domain.Role, r domain.Request, until time.Time, ask CredsAsk) (*Answer, error) {
+func (a *Access) issueNew(ctx context.Context, who actor, role *domain.Role, r *domain.Request, until time.Time, ask CredsAsk) (*Answer, error) {
 	j, err := a.plan(ctx, who, role, r, until, ask)
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func (a *Access) paced(ctx context.Context, who actor) error {
 }
 
 // plan works out, without any lock, everything the credential will be.
-func (a *Access) plan(ctx context.Context, who actor, role domain.Role, r domain.Request, until time.Time, ask CredsAsk) (*job, error) {
+func (a *Access) plan(ctx context.Context, who actor, role *domain.Role, r *domain.Request, until time.Time, ask CredsAsk) (*job, error) {
 	if err := a.ready(ctx, role.Target); err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (a *Access) plan(ctx context.Context, who actor, role domain.Role, r domain
 		return nil, err
 	}
 	fields := fieldsOf(p.descriptor, role.All())
-	j := &job{who: who, role: role, req: r, until: until, ask: ask, p: p, limits: p.descriptor.Limits(fields)}
+	j := &job{who: who, role: role, req: *r, until: until, ask: ask, p: p, limits: p.descriptor.Limits(fields)}
 	if principal, err := a.principal(ctx, who, role); err != nil {
 		return nil, err
 	} else if principal != r.Principal {

@@ -18,7 +18,7 @@ const rolesWithConditions = 512
 // judge gives what judges a role's conditions for a request of an entity that the
 // host knows; nil for a role that has none. What a condition needs and is not to
 // be had makes it fail when it is asked for, not before.
-func (a *Access) judge(ctx context.Context, role domain.Role, r domain.Request, by asking) (domain.Judge, error) {
+func (a *Access) judge(ctx context.Context, role *domain.Role, r *domain.Request, by asking) (domain.Judge, error) {
 	exprs := role.Conditions()
 	if len(exprs) == 0 {
 		return nil, nil //nolint:nilnil // no conditions, no judge
@@ -31,9 +31,9 @@ func (a *Access) judge(ctx context.Context, role domain.Role, r domain.Request, 
 	e := *by.requester
 	person, _ := domain.PersonOf(e, cfg.PersonKey)
 	in := condition.Input{
-		Request:   condition.RequestOf(r),
+		Request:   condition.RequestOf(*r),
 		Requester: condition.RequesterOf(e, person, domain.IsMachine(e, cfg.HumanMounts)),
-		Role:      condition.RoleOf(role), Now: by.at, Params: r.Params,
+		Role:      condition.RoleOf(*role), Now: by.at, Params: r.Params,
 	}
 	if set.UsesHistory() {
 		if in.History, err = a.history(ctx, person, role.Name); err != nil {
@@ -63,14 +63,14 @@ func (a *Access) history(ctx context.Context, p domain.Person, role string) (*co
 	return condition.HistoryOf(u), nil
 }
 
-func siteOf(role domain.Role) condition.Site {
+func siteOf(role *domain.Role) condition.Site {
 	return condition.Site{Token: role.TokenTarget != "", Params: contract.SortedKeys(role.Params)}
 }
 
 // checkConditions reports what is wrong with any condition of a role, each
 // under its own field. Stages are judged while approvers call, so they cannot
 // ask about the requester's token.
-func (a *Access) checkConditions(p *fault.Problems, role domain.Role) {
+func (a *Access) checkConditions(p *fault.Problems, role *domain.Role) {
 	exprs := role.Conditions()
 	for _, field := range contract.SortedKeys(exprs) {
 		site := siteOf(role)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -139,6 +140,7 @@ type mount struct {
 	log    *journal
 	a      *access.Access
 	s      *session
+	store  *store.Store
 	step   func(string)
 
 	blind    bool // the next process cannot read requests at first
@@ -157,8 +159,36 @@ func bare(t tester) *mount {
 		world: fake.NewWorld(clk), log: &journal{},
 	}
 	m.boot()
-	t.Cleanup(func() { m.a.Stop() })
+	t.Cleanup(func() {
+		m.a.Stop()
+		m.unaltered()
+	})
 	return m
+}
+
+// unaltered insists that nobody has changed a role or a target in the cache, which
+// all that read it share.
+func (m *mount) unaltered() {
+	m.Helper()
+	ctx, fresh := context.Background(), store.New(&session{d: m.disk})
+	names, err := fresh.Roles(ctx, "", 0)
+	m.must(err)
+	for _, name := range names {
+		cached, err := m.store.Role(ctx, name)
+		written, errWritten := fresh.Role(ctx, name)
+		if err == nil && errWritten == nil && !reflect.DeepEqual(cached, written) {
+			m.Errorf("role %s in the cache is not what was written:\n%+v\n%+v", name, cached, written)
+		}
+	}
+	names, err = fresh.Targets(ctx, "", 0)
+	m.must(err)
+	for _, name := range names {
+		cached, err := m.store.Target(ctx, name)
+		written, errWritten := fresh.Target(ctx, name)
+		if err == nil && errWritten == nil && !reflect.DeepEqual(cached, written) {
+			m.Errorf("target %s in the cache is not what was written:\n%+v\n%+v", name, cached, written)
+		}
+	}
 }
 
 // newMount is a mount with one target.
@@ -173,10 +203,11 @@ func newMount(t tester) *mount {
 func (m *mount) boot() {
 	m.Helper()
 	m.s = &session{d: m.disk, blind: m.blind, bulk: m.bulk}
+	m.store = store.New(m.s)
 	descriptor := mortal(m.world.Descriptor(), m.s)
 	descriptor.List = m.list
 	a, err := access.New(access.Options{
-		Store: store.New(m.s), Directory: m.people, Host: m.host, Log: m.log, Mount: "mount-uuid", Step: m.step,
+		Store: m.store, Directory: m.people, Host: m.host, Log: m.log, Mount: "mount-uuid", Step: m.step,
 		Descriptors: append([]contract.Descriptor{descriptor}, m.more...),
 		Env:         contract.Env{Clock: m.clk, Log: m.log, AllowLocal: true},
 	})
@@ -190,6 +221,7 @@ func (m *mount) crash() {
 	m.Helper()
 	m.s.kill()
 	m.a.Stop()
+	m.unaltered()
 	m.boot()
 }
 

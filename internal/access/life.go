@@ -22,7 +22,7 @@ func (j *job) life(now time.Time, mountMax time.Duration) error {
 			left = min(left, end.Sub(now))
 		}
 	}
-	ttl, ok := domain.ResolveLease(j.role, left, j.limits.MinTTL, j.limits.MaxTTL, mountMax)
+	ttl, ok := domain.ResolveLease(*j.role, left, j.limits.MinTTL, j.limits.MaxTTL, mountMax)
 	if !ok {
 		return j.errWindowEnding()
 	}

@@ -13,7 +13,7 @@ import (
 // factsOf gathers, live and without any lock, what a role's policy is judged by
 // for a request: the standing of everybody who decided, and of its requester. A
 // requester that the host does not know, or that is disabled, has no person.
-func (a *Access) factsOf(ctx context.Context, role domain.Role, r domain.Request, decisions []domain.Decision) (domain.Facts, error) {
+func (a *Access) factsOf(ctx context.Context, role *domain.Role, r *domain.Request, decisions []domain.Decision) (domain.Facts, error) {
 	e, err := a.directory.Entity(ctx, r.Requester.Entity, len(role.Conditions()) > 0)
 	if err != nil {
 		return domain.Facts{}, err
@@ -34,7 +34,7 @@ func (a *Access) calling(who actor) asking {
 }
 
 // factsFor is factsOf for a requester that has been read.
-func (a *Access) factsFor(ctx context.Context, role domain.Role, r domain.Request, decisions []domain.Decision, by asking) (domain.Facts, error) {
+func (a *Access) factsFor(ctx context.Context, role *domain.Role, r *domain.Request, decisions []domain.Decision, by asking) (domain.Facts, error) {
 	cfg, err := a.store.Config(ctx)
 	if err != nil {
 		return domain.Facts{}, err
@@ -64,13 +64,13 @@ func refusals(o domain.Outcome) string {
 	return strings.Join(out, "; ")
 }
 
-func errPolicy(role domain.Role, o domain.Outcome) error {
+func errPolicy(role *domain.Role, o domain.Outcome) error {
 	return fault.New(fault.Denied, fault.CodePolicy, "access denied: the rules of the role refuse this: "+refusals(o), nil).
 		With("role", role.Name)
 }
 
 // within refuses what a role's hours do not allow now.
-func (a *Access) within(role domain.Role) error {
+func (a *Access) within(role *domain.Role) error {
 	h := role.HoursAt(a.now())
 	if h.Open {
 		return nil
@@ -78,7 +78,7 @@ func (a *Access) within(role domain.Role) error {
 	return errHours(role, h)
 }
 
-func errHours(role domain.Role, h domain.Hours) error {
+func errHours(role *domain.Role, h domain.Hours) error {
 	text := "access denied: role " + role.Name + " is closed now: " + h.Why
 	if !h.Change.IsZero() {
 		text += "; it opens at " + stamp(h.Change)
@@ -110,7 +110,7 @@ func (a *Access) reconsider(ctx context.Context, id domain.RequestID, s *sight) 
 		if err != nil || cur == nil || cur.Rev != r.Rev {
 			return err // it changed: the next look sees it
 		}
-		next, err := a.reconsidered(ctx, *cur, *role, o, now)
+		next, err := a.reconsidered(ctx, *cur, role, o, now)
 		if err != nil {
 			return err
 		}
@@ -123,8 +123,8 @@ const heldAgain = time.Minute
 
 // reconsidered is a pending request after time has brought what its role says.
 // Under a hold time approves nothing: it is looked at again.
-func (a *Access) reconsidered(ctx context.Context, r domain.Request, role domain.Role, o domain.Outcome, now time.Time) (domain.Request, error) {
-	next := r.Considered(role, o, now)
+func (a *Access) reconsidered(ctx context.Context, r domain.Request, role *domain.Role, o domain.Outcome, now time.Time) (domain.Request, error) {
+	next := r.Considered(*role, o, now)
 	if !o.Met {
 		return next.Escalated(o.WaitingFor(), now), nil
 	}
@@ -145,11 +145,11 @@ func (a *Access) outcomeNow(ctx context.Context, r domain.Request) (*domain.Role
 	if err != nil || role == nil {
 		return nil, domain.Outcome{}, err
 	}
-	sealed, err := a.sealedNow(ctx, r, *role)
+	sealed, err := a.sealedNow(ctx, &r, role)
 	if err != nil || sealed != r.Digest {
 		return nil, domain.Outcome{}, err
 	}
-	f, err := a.factsOf(ctx, *role, r, r.Decisions)
+	f, err := a.factsOf(ctx, role, &r, r.Decisions)
 	if err != nil {
 		return nil, domain.Outcome{}, err
 	}

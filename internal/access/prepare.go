@@ -106,7 +106,7 @@ func (a *Access) prepare(ctx context.Context, j *job) (*Answer, error) {
 }
 
 // prepared looks for an issue that is on its way under a grant.
-func (a *Access) prepared(ctx context.Context, role domain.Role, r domain.Request, ask CredsAsk) (*Answer, bool, error) {
+func (a *Access) prepared(ctx context.Context, role *domain.Role, r *domain.Request, ask CredsAsk) (*Answer, bool, error) {
 	x := a.preparing.get(r.ID)
 	if x == nil {
 		return nil, false, nil
@@ -119,7 +119,7 @@ func (a *Access) prepared(ctx context.Context, role domain.Role, r domain.Reques
 }
 
 // deliver waits for a preparation within the call's budget.
-func (a *Access) deliver(ctx context.Context, x *preparation, role domain.Role, compose bool) (*Answer, error) {
+func (a *Access) deliver(ctx context.Context, x *preparation, role *domain.Role, compose bool) (*Answer, error) {
 	select {
 	case <-x.done:
 	case <-ctx.Done():
@@ -137,7 +137,7 @@ func (a *Access) deliver(ctx context.Context, x *preparation, role domain.Role, 
 	return a.settle(ctx, x.job, x.issued)
 }
 
-func errPreparing(role domain.Role, id domain.RequestID) error {
+func errPreparing(role *domain.Role, id domain.RequestID) error {
 	return fault.New(fault.Conflict, fault.CodePreparing,
 		"credential preparing: the target is still making it; read again", nil).
 		With("poll_after_seconds", 10).With("request_id", string(id)).With("role", role.Name).With("state", string(domain.Active))

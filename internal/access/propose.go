@@ -282,7 +282,7 @@ func asProposed(dr *draftTarget, o EditOptions) error {
 
 // checkOwner insists on an owner while edits take two people: somebody has to
 // answer for what they agreed on.
-func (a *Access) checkOwner(ctx context.Context, p *fault.Problems, r domain.Role) error {
+func (a *Access) checkOwner(ctx context.Context, p *fault.Problems, r *domain.Role) error {
 	cfg, err := a.store.Config(ctx)
 	if err == nil && cfg.EditSOD && strings.TrimSpace(r.Owner) == "" {
 		p.Add("owner", "is required while edit_sod is on: who answers for the role")

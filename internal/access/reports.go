@@ -130,7 +130,7 @@ func (a *Access) EligibilityReport(ctx context.Context, after string, limit, unu
 		if role == nil {
 			continue
 		}
-		row, err := a.eligibleRow(ctx, *role, uses[name])
+		row, err := a.eligibleRow(ctx, role, uses[name])
 		if err != nil {
 			return nil, err
 		}
@@ -155,7 +155,7 @@ func (a *Access) RoleEligibility(ctx context.Context, name string) (*EligibleRow
 	if err != nil {
 		return nil, nil, err
 	}
-	row, err := a.eligibleRow(ctx, *role, uses[name])
+	row, err := a.eligibleRow(ctx, role, uses[name])
 	if err != nil {
 		return nil, nil, err
 	}
@@ -169,7 +169,7 @@ func (a *Access) RoleEligibility(ctx context.Context, name string) (*EligibleRow
 	return &row, people, nil
 }
 
-func (a *Access) eligibleRow(ctx context.Context, role domain.Role, u *roleUse) (EligibleRow, error) {
+func (a *Access) eligibleRow(ctx context.Context, role *domain.Role, u *roleUse) (EligibleRow, error) {
 	now := a.now()
 	row := EligibleRow{Role: role.Name, Owner: role.Owner, UnusedDays: -1}
 	if u != nil {

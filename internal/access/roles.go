@@ -77,11 +77,11 @@ func (a *Access) ReadRole(ctx context.Context, name string) (*RoleView, error) {
 	if err != nil || role == nil {
 		return nil, err
 	}
-	return a.roleView(ctx, *role)
+	return a.roleView(ctx, role)
 }
 
-func (a *Access) roleView(ctx context.Context, role domain.Role) (*RoleView, error) {
-	v := &RoleView{Role: role, Revocation: a.revocationOf(ctx, role, role.Target)}
+func (a *Access) roleView(ctx context.Context, role *domain.Role) (*RoleView, error) {
+	v := &RoleView{Role: *role, Revocation: a.revocationOf(ctx, role, role.Target)}
 	t, err := a.store.Target(ctx, role.Target)
 	if err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func (a *Access) roleView(ctx context.Context, role domain.Role) (*RoleView, err
 			v.Fields = fieldsOf(d, role.All())
 		}
 	}
-	v.Warnings = warnings(role, v.Revocation)
+	v.Warnings = warnings(*role, v.Revocation)
 	return v, nil
 }
 
@@ -129,10 +129,10 @@ func (a *Access) WriteRole(ctx context.Context, c Caller, name string, e RoleEdi
 		}
 		return a.store.SharedTarget(next.Target, func() error {
 			report, err := a.checkRole(ctx, next)
-			if err != nil && !o.excuses(next, err) {
+			if err != nil && !o.excuses(*next, err) {
 				return err
 			}
-			eff, err := a.putRole(ctx, tx, by, old, next, o)
+			eff, err := a.putRole(ctx, tx, by, old, *next, o)
 			if err != nil {
 				return err
 			}
@@ -190,14 +190,14 @@ func errName(what string) error {
 }
 
 // editedRole merges an edit into a role, or into the defaults of a new one.
-func (a *Access) editedRole(ctx context.Context, name string, old *domain.Role, e RoleEdit) (domain.Role, error) {
+func (a *Access) editedRole(ctx context.Context, name string, old *domain.Role, e RoleEdit) (*domain.Role, error) {
 	var next domain.Role
 	if old != nil {
 		next = *old
 	} else {
 		id, err := a.newID()
 		if err != nil {
-			return next, err
+			return nil, err
 		}
 		next = domain.NewRole(name, id)
 	}
@@ -209,13 +209,13 @@ func (a *Access) editedRole(ctx context.Context, name string, old *domain.Role, 
 	e.Core(&next)
 	declared, err := a.roleFieldsOf(ctx, next.Target)
 	if err != nil {
-		return next, err
+		return nil, err
 	}
 	next.Fields, next.Free = splitFree(declared, fields)
 	if old != nil && reflect.DeepEqual(old.Pins, next.Pins) {
-		next.Pins = keptPins(next)
+		next.Pins = keptPins(&next)
 	}
-	return next, nil
+	return &next, nil
 }
 
 // roleFieldsOf are the fields that a target's type declares for roles; none
@@ -230,7 +230,7 @@ func (a *Access) roleFieldsOf(ctx context.Context, target string) ([]contract.Fi
 }
 
 // keptPins drops what was learnt about groups that the role no longer names.
-func keptPins(r domain.Role) map[string]string {
+func keptPins(r *domain.Role) map[string]string {
 	var out map[string]string
 	for name, id := range r.Pins {
 		if slices.Contains(r.GroupRefs(), name) {
@@ -244,7 +244,7 @@ func keptPins(r domain.Role) map[string]string {
 }
 
 // checkRole reports everything wrong with a whole role at once.
-func (a *Access) checkRole(ctx context.Context, r domain.Role) (contract.Report, error) {
+func (a *Access) checkRole(ctx context.Context, r *domain.Role) (contract.Report, error) {
 	var p fault.Problems
 	for _, x := range r.Problems() {
 		p.Add(x.Field, x.Text)
@@ -280,7 +280,7 @@ func (a *Access) checkRole(ctx context.Context, r domain.Role) (contract.Report,
 	return report, p.Err()
 }
 
-func (a *Access) checkFields(ctx context.Context, p *fault.Problems, r domain.Role, t domain.Target) (contract.Report, error) {
+func (a *Access) checkFields(ctx context.Context, p *fault.Problems, r *domain.Role, t domain.Target) (contract.Report, error) {
 	d, err := a.descriptorOf(&t)
 	if err != nil {
 		return contract.Report{}, err

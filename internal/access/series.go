@@ -14,7 +14,7 @@ type SeriesAsk struct {
 }
 
 // checkSeries validates an ask for several runs and resolves how long they have.
-func (a *Access) checkSeries(p *fault.Problems, role domain.Role, target *domain.Target, ask *Ask) (*domain.Series, domain.Seconds, error) {
+func (a *Access) checkSeries(p *fault.Problems, role *domain.Role, target *domain.Target, ask *Ask) (*domain.Series, domain.Seconds, error) {
 	s := &domain.Series{Count: ask.Series.Count}
 	switch {
 	case role.SeriesMax == 0:
@@ -57,7 +57,7 @@ func (a *Access) checkSeries(p *fault.Problems, role domain.Role, target *domain
 
 // runOf is what one read of a series uses: parameters that were approved. A
 // series of one set needs none to be named.
-func runOf(role domain.Role, r domain.Request, given map[string]string) (map[string]string, error) {
+func runOf(role *domain.Role, r *domain.Request, given map[string]string) (map[string]string, error) {
 	if r.Series == nil {
 		return r.Params, nil
 	}
@@ -87,7 +87,7 @@ func errSeriesOver(r domain.Request) error {
 
 // runsTaken asks the target whether it would take every run of a request, all of
 // them together within one budget.
-func (a *Access) runsTaken(ctx context.Context, role domain.Role, r domain.Request) error {
+func (a *Access) runsTaken(ctx context.Context, role *domain.Role, r *domain.Request) error {
 	if r.Series == nil {
 		return a.stillTaken(ctx, role, r.Params)
 	}

@@ -88,7 +88,7 @@ var errCrowded = errors.New("the shared credential has as many leases as it may 
 
 // share answers with a credential that another read already got, under a lease
 // of its own.
-func (a *Access) share(ctx context.Context, role domain.Role, r domain.Request, s shared, ask CredsAsk) (*Answer, error) {
+func (a *Access) share(ctx context.Context, role *domain.Role, r domain.Request, s shared, ask CredsAsk) (*Answer, error) {
 	nonce, err := a.newID()
 	if err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func (a *Access) share(ctx context.Context, role domain.Role, r domain.Request, 
 }
 
 // answer puts the credential and our own fields together.
-func (a *Access) answer(ctx context.Context, role domain.Role, r domain.Request, c domain.Credential, nonce string, issued contract.Issued, ttl time.Duration, compose, sharedRead bool) *Answer {
+func (a *Access) answer(ctx context.Context, role *domain.Role, r domain.Request, c domain.Credential, nonce string, issued contract.Issued, ttl time.Duration, compose, sharedRead bool) *Answer {
 	data := map[string]any{}
 	for k, v := range issued.Data.Reveal() {
 		if k != "data" && k != "metadata" { // clients take these two for something else

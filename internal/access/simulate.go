@@ -69,21 +69,21 @@ func (a *Access) Simulate(ctx context.Context, name string, ask SimulateAsk) (Si
 		if _, err := a.checkRole(ctx, next); err != nil {
 			return out, err
 		}
-		role = &next
+		role = next
 	}
 	if ask.Against > 0 {
-		if out.Differ, out.Looked, err = a.differences(ctx, *role, ask.Against); err != nil {
+		if out.Differ, out.Looked, err = a.differences(ctx, role, ask.Against); err != nil {
 			return out, err
 		}
 	}
 	if ask.Entity == "" {
 		return out, nil
 	}
-	return out, a.suppose(ctx, *role, ask, &out)
+	return out, a.suppose(ctx, role, ask, &out)
 }
 
 // suppose fills in what would become of one request.
-func (a *Access) suppose(ctx context.Context, role domain.Role, ask SimulateAsk, out *Simulated) error {
+func (a *Access) suppose(ctx context.Context, role *domain.Role, ask SimulateAsk, out *Simulated) error {
 	who, err := a.supposed(ctx, ask.Entity)
 	if err != nil {
 		return err
@@ -129,13 +129,13 @@ func (a *Access) suppose(ctx context.Context, role domain.Role, ask SimulateAsk,
 
 // supposedOutcome plays the decisions in their order, each at the stage at which
 // it would be given.
-func (a *Access) supposedOutcome(ctx context.Context, role domain.Role, r domain.Request, who actor, ask SimulateAsk, out *Simulated) (domain.Outcome, domain.RequestState, error) {
+func (a *Access) supposedOutcome(ctx context.Context, role *domain.Role, r domain.Request, who actor, ask SimulateAsk, out *Simulated) (domain.Outcome, domain.RequestState, error) {
 	now := r.Times.Requested
-	f, err := a.factsFor(ctx, role, r, nil, asking{requester: &who.Entity, at: now})
+	f, err := a.factsFor(ctx, role, &r, nil, asking{requester: &who.Entity, at: now})
 	if err != nil {
 		return domain.Outcome{}, "", err
 	}
-	o := domain.Evaluate(role, f)
+	o := domain.Evaluate(*role, f)
 	for _, d := range ask.Decisions {
 		by, err := a.supposed(ctx, d.Entity)
 		if err != nil {
@@ -149,12 +149,12 @@ func (a *Access) supposedOutcome(ctx context.Context, role domain.Role, r domain
 		}
 		who := by.Entity
 		f.Standings = append(f.Standings, domain.Standing{Decision: dec, Now: &who, Person: by.person, Machine: by.machine})
-		r, o = next, domain.Evaluate(role, f)
+		r, o = next, domain.Evaluate(*role, f)
 	}
 	return o, supposedState(role, r, o, out, now), nil
 }
 
-func supposedState(role domain.Role, r domain.Request, o domain.Outcome, out *Simulated, now time.Time) domain.RequestState {
+func supposedState(role *domain.Role, r domain.Request, o domain.Outcome, out *Simulated, now time.Time) domain.RequestState {
 	switch {
 	case !out.Eligible || len(out.Problems) > 0 || o.Blocked:
 		return "" // it would not be filed
@@ -196,7 +196,7 @@ func publicText(err error) string {
 // differences finds those of a role's last requests that would come out
 // otherwise under a role as given, by the decisions that were made and the
 // people as they are now.
-func (a *Access) differences(ctx context.Context, role domain.Role, last int) ([]Difference, int, error) {
+func (a *Access) differences(ctx context.Context, role *domain.Role, last int) ([]Difference, int, error) {
 	ids, err := a.allIDs(ctx)
 	if err != nil {
 		return nil, 0, err
@@ -232,7 +232,7 @@ func (a *Access) differences(ctx context.Context, role domain.Role, last int) ([
 	return out, looked, nil
 }
 
-func (a *Access) difference(ctx context.Context, role domain.Role, r domain.Request) (*Difference, error) {
+func (a *Access) difference(ctx context.Context, role *domain.Role, r domain.Request) (*Difference, error) {
 	e, err := a.directory.Entity(ctx, r.Requester.Entity, true)
 	if err != nil {
 		return nil, err
@@ -244,11 +244,11 @@ func (a *Access) difference(ctx context.Context, role domain.Role, r domain.Requ
 	if at.IsZero() {
 		at = a.now()
 	}
-	f, err := a.factsFor(ctx, role, r, r.Decisions, asking{requester: e, at: at})
+	f, err := a.factsFor(ctx, role, &r, r.Decisions, asking{requester: e, at: at})
 	if err != nil {
 		return nil, err
 	}
-	o := domain.Evaluate(role, f)
+	o := domain.Evaluate(*role, f)
 	was, would := "waits", "waits"
 	switch {
 	case r.Granted > 0:

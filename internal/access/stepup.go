@@ -28,7 +28,7 @@ type lookedUp struct {
 // tokenFacts looks the calling token up through the role's token_target. It is
 // nil for a role without one; every other failure is a refusal, since nothing
 // is then known of the token. It calls the host: hold no lock.
-func (a *Access) tokenFacts(ctx context.Context, who actor, role domain.Role) (*condition.TokenFacts, error) {
+func (a *Access) tokenFacts(ctx context.Context, who actor, role *domain.Role) (*condition.TokenFacts, error) {
 	if role.TokenTarget == "" {
 		return nil, nil
 	}
@@ -49,7 +49,7 @@ func (a *Access) tokenFacts(ctx context.Context, who actor, role domain.Role) (*
 	return facts, err
 }
 
-func (a *Access) lookUp(ctx context.Context, t *callingToken, role domain.Role) (*condition.TokenFacts, error) {
+func (a *Access) lookUp(ctx context.Context, t *callingToken, role *domain.Role) (*condition.TokenFacts, error) {
 	if t.accessor == "" {
 		return nil, errFreshLogin(role, "this token has no accessor, as batch tokens have none, and cannot be looked up", nil)
 	}
@@ -73,7 +73,7 @@ func (a *Access) lookUp(ctx context.Context, t *callingToken, role domain.Role) 
 
 // stepUp refuses a caller whose token does not come from the login that the
 // role asks for. It calls the host: hold no lock.
-func (a *Access) stepUp(ctx context.Context, who actor, role domain.Role) error {
+func (a *Access) stepUp(ctx context.Context, who actor, role *domain.Role) error {
 	if !role.StepUp() {
 		return nil
 	}
@@ -92,7 +92,7 @@ func (a *Access) stepUp(ctx context.Context, who actor, role domain.Role) error 
 }
 
 // errFreshLogin says what kind of login would do.
-func errFreshLogin(role domain.Role, why string, cause error) error {
+func errFreshLogin(role *domain.Role, why string, cause error) error {
 	err := fault.New(fault.Denied, fault.CodeFreshLogin, "access denied: log in again: "+why, cause).With("role", role.Name)
 	if role.MaxLoginAge > 0 {
 		err = err.With("max_login_age", int(role.MaxLoginAge))
@@ -103,12 +103,12 @@ func errFreshLogin(role domain.Role, why string, cause error) error {
 	return err
 }
 
-func errLookup(role domain.Role, cause error) error {
+func errLookup(role *domain.Role, cause error) error {
 	return errFreshLogin(role, "this token could not be looked up", cause)
 }
 
 // checkTokenTarget reports what is wrong with a role's token_target.
-func (a *Access) checkTokenTarget(ctx context.Context, p *fault.Problems, r domain.Role) error {
+func (a *Access) checkTokenTarget(ctx context.Context, p *fault.Problems, r *domain.Role) error {
 	if r.TokenTarget == "" || !domain.ValidName(r.TokenTarget) {
 		return nil
 	}

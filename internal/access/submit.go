@@ -46,7 +46,7 @@ type filing struct {
 }
 
 // file writes a new request, or returns the same ask that is open.
-func (a *Access) file(ctx context.Context, who actor, role domain.Role, ask Ask, how filing) (*domain.Request, bool, error) {
+func (a *Access) file(ctx context.Context, who actor, role *domain.Role, ask Ask, how filing) (*domain.Request, bool, error) {
 	target, err := a.store.Target(ctx, role.Target)
 	if err != nil {
 		return nil, false, err
@@ -93,16 +93,16 @@ func (a *Access) file(ctx context.Context, who actor, role domain.Role, ask Ask,
 
 // admitted judges a new request by the role's rules and hours. Its outcome is
 // met when the role approves by itself.
-func (a *Access) admitted(ctx context.Context, who actor, role domain.Role, r domain.Request) (domain.Request, domain.Outcome, error) {
+func (a *Access) admitted(ctx context.Context, who actor, role *domain.Role, r domain.Request) (domain.Request, domain.Outcome, error) {
 	observe := observed(role, r, a.now())
 	if err := openWithin(role, r, a.now()); err != nil && !observe {
 		return r, domain.Outcome{}, err
 	}
-	f, err := a.factsFor(ctx, role, r, nil, a.calling(who))
+	f, err := a.factsFor(ctx, role, &r, nil, a.calling(who))
 	if err != nil {
 		return r, domain.Outcome{}, err
 	}
-	o := domain.Evaluate(role, f)
+	o := domain.Evaluate(*role, f)
 	switch {
 	case observe:
 		r, o = r.Observe(o)
@@ -114,13 +114,13 @@ func (a *Access) admitted(ctx context.Context, who actor, role domain.Role, r do
 
 // observed tells whether a request passes because its role's policy is only
 // observed. Elevating somebody's own principal never is.
-func observed(role domain.Role, r domain.Request, now time.Time) bool {
+func observed(role *domain.Role, r domain.Request, now time.Time) bool {
 	return role.Observing(now) && r.Principal == ""
 }
 
 // openWithin refuses what could never be used: the role is closed for all of
 // the window that is asked.
-func openWithin(role domain.Role, r domain.Request, from time.Time) error {
+func openWithin(role *domain.Role, r domain.Request, from time.Time) error {
 	if !r.StartTime.IsZero() {
 		from = r.StartTime
 	}
@@ -150,13 +150,13 @@ func (a *Access) stillFree(ctx context.Context, r domain.Request) error {
 
 // writeNew writes the person's record, then the request: a crash in between
 // leaves an entry that names nothing, which counts for nothing.
-func (a *Access) writeNew(ctx context.Context, tx *store.PersonTx, rec domain.PersonRecord, r domain.Request, role domain.Role, o domain.Outcome, how filing, out **domain.Request) error {
+func (a *Access) writeNew(ctx context.Context, tx *store.PersonTx, rec domain.PersonRecord, r domain.Request, role *domain.Role, o domain.Outcome, how filing, out **domain.Request) error {
 	if err := a.enter(ctx, r.ID); err != nil {
 		return err
 	}
 	defer a.index.leave(r.ID)
 	now := a.now()
-	r = domain.File(r, role.RequestTTL, now).Considered(role, o, now)
+	r = domain.File(r, role.RequestTTL, now).Considered(*role, o, now)
 	if o.Met {
 		r.Auto = true
 		next, err := r.Apply(r.Grant(o, now), now)
@@ -188,7 +188,7 @@ func latestEnd(r domain.Request) time.Time {
 }
 
 // draft checks everything that was asked, at once, and seals the digest.
-func (a *Access) draft(ctx context.Context, who actor, role domain.Role, target *domain.Target, ask Ask) (domain.Request, error) {
+func (a *Access) draft(ctx context.Context, who actor, role *domain.Role, target *domain.Target, ask Ask) (domain.Request, error) {
 	var p fault.Problems
 	kind, ttl, series, err := a.checkWhat(&p, role, target, &ask)
 	if err != nil {
@@ -202,7 +202,7 @@ func (a *Access) draft(ctx context.Context, who actor, role domain.Role, target 
 	if err := p.Err(); err != nil {
 		return domain.Request{}, err
 	}
-	if err := a.runsTaken(ctx, role, domain.Request{Params: ask.Params, Series: series}); err != nil {
+	if err := a.runsTaken(ctx, role, &domain.Request{Params: ask.Params, Series: series}); err != nil {
 		return domain.Request{}, err
 	}
 	principal, err := a.principal(ctx, who, role)
@@ -224,7 +224,7 @@ func (a *Access) draft(ctx context.Context, who actor, role domain.Role, target 
 }
 
 // checkWhat validates what is asked: one grant, or a series of runs.
-func (a *Access) checkWhat(p *fault.Problems, role domain.Role, target *domain.Target, ask *Ask) (kind string, ttl domain.Seconds, series *domain.Series, err error) {
+func (a *Access) checkWhat(p *fault.Problems, role *domain.Role, target *domain.Target, ask *Ask) (kind string, ttl domain.Seconds, series *domain.Series, err error) {
 	if ask.Series == nil {
 		return domain.KindNormal, checkAsk(p, role, ask, a.now()), nil, nil
 	}
@@ -238,7 +238,7 @@ func (a *Access) checkWhat(p *fault.Problems, role domain.Role, target *domain.T
 
 // checkValues has the target's type look at the parameters, so that nobody is
 // asked to approve what could never be issued.
-func (a *Access) checkValues(p *fault.Problems, role domain.Role, target *domain.Target, params map[string]string) error {
+func (a *Access) checkValues(p *fault.Problems, role *domain.Role, target *domain.Target, params map[string]string) error {
 	d, err := a.descriptorOf(target)
 	if err != nil || d.CheckParams == nil {
 		return err
@@ -251,7 +251,7 @@ func (a *Access) checkValues(p *fault.Problems, role domain.Role, target *domain
 
 // stillTaken asks the target whether it would take a request's parameters now.
 // No lock is held: it may be a call.
-func (a *Access) stillTaken(ctx context.Context, role domain.Role, params map[string]string) error {
+func (a *Access) stillTaken(ctx context.Context, role *domain.Role, params map[string]string) error {
 	p, err := a.providers.of(ctx, role.Target)
 	if err != nil {
 		return err
@@ -287,7 +287,7 @@ func (a *Access) sealed(r domain.Request, roleRev, targetRev, principal string) 
 
 // principal resolves the caller's own principal at the target, for kinds that
 // elevate what exists.
-func (a *Access) principal(ctx context.Context, who actor, role domain.Role) (string, error) {
+func (a *Access) principal(ctx context.Context, who actor, role *domain.Role) (string, error) {
 	p, err := a.providers.of(ctx, role.Target)
 	if err != nil {
 		return "", err
@@ -368,7 +368,7 @@ func ordinary(open []domain.Request) int {
 }
 
 // room refuses a request beyond the limits of the person or the role.
-func (a *Access) room(ctx context.Context, who actor, role domain.Role, o domain.Outcome, rec domain.PersonRecord, open []domain.Request) error {
+func (a *Access) room(ctx context.Context, who actor, role *domain.Role, o domain.Outcome, rec domain.PersonRecord, open []domain.Request) error {
 	cfg, err := a.store.Config(ctx)
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 // verify re-reads, live, that the grant still stands: the digest under the
 // role and target as they are, and the approvers whose decisions are needed. It
 // returns until when it stands, where that is before the window's end.
-func (a *Access) verify(ctx context.Context, who actor, role domain.Role, r domain.Request) (time.Time, error) {
+func (a *Access) verify(ctx context.Context, who actor, role *domain.Role, r *domain.Request) (time.Time, error) {
 	var whole time.Time
 	sealed, err := a.sealedNow(ctx, r, role)
 	if err != nil {
@@ -34,7 +34,7 @@ func (a *Access) verify(ctx context.Context, who actor, role domain.Role, r doma
 	if role.AutoApprove && len(role.Conditions()) == 0 {
 		return whole, nil
 	}
-	o, all, err := a.outcome(ctx, who, role, r, needed(r))
+	o, all, err := a.outcome(ctx, who, role, r, needed(*r))
 	if err == nil && !o.Met && !all {
 		// Of those that were enough one no longer counts: ask about them all.
 		o, _, err = a.outcome(ctx, who, role, r, r.Decisions)
@@ -53,7 +53,7 @@ func (a *Access) verify(ctx context.Context, who actor, role domain.Role, r doma
 
 // errQuorumGone leaves out who no longer counts: that is in the request's own
 // view, and names stay out of errors.
-func errQuorumGone(role domain.Role, r domain.Request, o domain.Outcome) error {
+func errQuorumGone(role *domain.Role, r *domain.Request, o domain.Outcome) error {
 	return fault.New(fault.Denied, fault.CodeNotApprover, "access denied: the approvals of request "+string(r.ID)+" no longer suffice; see: vault read pim/requests/"+string(r.ID), nil).
 		With("request_id", string(r.ID)).With("role", role.Name).
 		With("approvals", map[string]any{"have": o.Have, "need": o.Need})
@@ -61,9 +61,9 @@ func errQuorumGone(role domain.Role, r domain.Request, o domain.Outcome) error {
 
 // verifyExtended re-reads the approvers of the extensions that a grant lives by.
 // One that is still ahead and no longer stands ends the grant where it starts.
-func (a *Access) verifyExtended(ctx context.Context, who actor, role domain.Role, r domain.Request) (time.Time, error) {
+func (a *Access) verifyExtended(ctx context.Context, who actor, role *domain.Role, r *domain.Request) (time.Time, error) {
 	for _, x := range r.Extended() {
-		o, _, err := a.outcome(ctx, who, role, x, x.Decisions)
+		o, _, err := a.outcome(ctx, who, role, &x, x.Decisions)
 		switch {
 		case err != nil:
 			return time.Time{}, err
@@ -78,7 +78,7 @@ func (a *Access) verifyExtended(ctx context.Context, who actor, role domain.Role
 }
 
 // outcome evaluates a grant by some of its decisions; all = by every one.
-func (a *Access) outcome(ctx context.Context, who actor, role domain.Role, r domain.Request, ds []domain.Decision) (o domain.Outcome, all bool, err error) {
+func (a *Access) outcome(ctx context.Context, who actor, role *domain.Role, r *domain.Request, ds []domain.Decision) (o domain.Outcome, all bool, err error) {
 	f, err := a.factsFor(ctx, role, r, ds, a.calling(who))
 	if err != nil {
 		return o, false, err
@@ -88,7 +88,7 @@ func (a *Access) outcome(ctx context.Context, who actor, role domain.Role, r dom
 	if !r.Times.Quorum.IsZero() {
 		f.Now = r.Times.Quorum
 	}
-	o = domain.Evaluate(role, f)
+	o = domain.Evaluate(*role, f)
 	o.Met = o.Met && (!o.Fallback || r.ReviewOwed != "")
 	return o, len(ds) == len(r.Decisions), nil
 }

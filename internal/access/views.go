@@ -41,11 +41,11 @@ func (a *Access) view(ctx context.Context, r domain.Request, who actor) (Request
 		if !r.BreaksGlass() {
 			v.Need = role.Quorum()
 		}
-		v.Revocation = a.revocationOf(ctx, *role, r.Target)
-		v.Params = maskParams(*role, r.Params)
-		v.Runs = runsOf(*role, r)
+		v.Revocation = a.revocationOf(ctx, role, r.Target)
+		v.Params = maskParams(role, r.Params)
+		v.Runs = runsOf(role, r)
 		if v.State == domain.Pending {
-			v.WaitingFor = waitingFor(*role, r.Stage)
+			v.WaitingFor = waitingFor(role, r.Stage)
 		}
 	}
 	v.Have = approvals(r)
@@ -80,7 +80,7 @@ func nextForRequester(r domain.Request, seen domain.RequestState) string {
 }
 
 // maskParams shows sensitive parameters as hashes.
-func maskParams(role domain.Role, params map[string]string) map[string]string {
+func maskParams(role *domain.Role, params map[string]string) map[string]string {
 	out := make(map[string]string, len(params))
 	for k, v := range params {
 		if role.Params[k].Sensitive {
@@ -93,7 +93,7 @@ func maskParams(role domain.Role, params map[string]string) map[string]string {
 }
 
 // runsOf are the sets of parameters of a series, as sentences.
-func runsOf(role domain.Role, r domain.Request) []string {
+func runsOf(role *domain.Role, r domain.Request) []string {
 	if r.Series == nil {
 		return nil
 	}
@@ -170,7 +170,7 @@ func (a *Access) explained(ctx context.Context, r domain.Request, who actor) (Re
 	if err != nil || role == nil || r.BreaksGlass() {
 		return v, err
 	}
-	f, err := a.factsOf(ctx, *role, r, r.Decisions)
+	f, err := a.factsOf(ctx, role, &r, r.Decisions)
 	if err != nil {
 		a.log.Warn("how the rules of a role stand cannot be told now", "request", string(r.ID), "error", err)
 		return v, nil
@@ -256,7 +256,7 @@ func (a *Access) problemOf(ctx context.Context, r domain.Request) (string, error
 	if err != nil || role == nil {
 		return "", err
 	}
-	err = a.runsTaken(ctx, *role, r)
+	err = a.runsTaken(ctx, role, &r)
 	if f, ok := errors.AsType[*fault.Error](err); ok {
 		return f.Public, nil
 	}
@@ -285,7 +285,7 @@ func (a *Access) AuditRequest(ctx context.Context, id domain.RequestID, grant bo
 }
 
 // revocationOf computes what a role promises about the end of its credentials.
-func (a *Access) revocationOf(ctx context.Context, role domain.Role, target string) domain.Revocation {
+func (a *Access) revocationOf(ctx context.Context, role *domain.Role, target string) domain.Revocation {
 	none := domain.Revocation{Class: domain.ExpiryOnly}
 	t, err := a.store.Target(ctx, target)
 	if err != nil || t == nil {

@@ -152,6 +152,18 @@ func (st *Store) RoleRevision(ctx context.Context, name string) (string, error) 
 	return k.rev(), nil
 }
 
+// RevisionOf is the revision of a role that was read, as it was read: whoever
+// changed it meanwhile has changed another copy.
+func (st *Store) RevisionOf(r *domain.Role) string {
+	st.mu.RLock()
+	k := st.roles[r.Name]
+	st.mu.RUnlock()
+	if k != nil && k.v == r {
+		return k.rev()
+	}
+	return r.Revision()
+}
+
 func (st *Store) role(ctx context.Context, name string) (*kept[domain.Role], error) {
 	return cached(ctx, st, func() map[string]*kept[domain.Role] { return st.roles }, name, prefixRole+name)
 }

@@ -160,8 +160,8 @@ func bare(t tester) *mount {
 	}
 	m.boot()
 	t.Cleanup(func() {
-		m.a.Stop()
 		m.unaltered()
+		m.a.Stop()
 	})
 	return m
 }
@@ -219,9 +219,9 @@ func (m *mount) boot() {
 // crash ends the process without any warning and starts the next one.
 func (m *mount) crash() {
 	m.Helper()
+	m.unaltered()
 	m.s.kill()
 	m.a.Stop()
-	m.unaltered()
 	m.boot()
 }
 

@@ -7,14 +7,14 @@ import (
 	"runtime/metrics"
 )
 
-// heapRoom is what may be allocated between two collections of garbage, in bytes,
-// while less than that is alive. Go's own measure is as much as is alive: a mount
-// with few requests has some 5 MiB, and would collect several times a second under
-// load for the sake of as little memory. Beyond it Go's own measure holds, so that
-// this adds nothing to what a large mount takes.
-const heapRoom = 16 << 20
+// leastHeap is how large the heap may grow, in bytes, before its garbage is
+// collected. Go's own measure is twice what is alive: a mount with few requests has
+// some 8 MiB, and would collect several times a second under load for the sake of as
+// little memory. From 20 MiB alive on Go's own measure holds, so that this adds
+// nothing to what a large mount takes.
+const leastHeap = 40 << 20
 
-// easeCollector keeps to heapRoom from now on, in the whole process. Whoever sets
+// easeCollector keeps to leastHeap from now on, in the whole process. Whoever sets
 // GOGC where the plugin is registered has said what they want.
 func easeCollector() {
 	if os.Getenv("GOGC") == "" {
@@ -25,7 +25,8 @@ func easeCollector() {
 // gcPercent is GOGC for a process in which so many bytes are alive.
 func gcPercent(alive uint64) int {
 	const least, most = 100, 1000
-	return int(min(max(heapRoom*100/max(alive, 1), least), most))
+	room := leastHeap - min(alive, leastHeap)
+	return int(min(max(room*100/max(alive, 1), least), most))
 }
 
 // aliveBytes is what the last collection found alive.

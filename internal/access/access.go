@@ -85,6 +85,7 @@ type Access struct {
 	rates        *rates
 	flights      *flights
 	reuse        *reuse
+	fields       roleFields
 	preparing    *preparing
 	rotations    *rotations
 	publications *publications

@@ -127,7 +127,7 @@ func (a *Access) plan(ctx context.Context, who actor, role *domain.Role, r *doma
 	if err != nil {
 		return nil, err
 	}
-	fields := fieldsOf(p.descriptor, role.All())
+	fields := a.fields.of(p.descriptor, role)
 	j := &job{who: who, role: role, req: *r, until: until, ask: ask, p: p, limits: p.descriptor.Limits(fields)}
 	if principal, err := a.principal(ctx, who, role); err != nil {
 		return nil, err

@@ -190,6 +190,40 @@ func splitFree(fields []contract.Field, all map[string]any) (security, free map[
 	return security, free
 }
 
+// fieldsOf is a role's provider fields with everything implied and defaulted. They
+// are worked out once for a role as it was read; nobody changes them.
+func (m *roleFields) of(d contract.Descriptor, role *domain.Role) contract.Values {
+	m.mu.Lock()
+	known := m.byRole[role.Name]
+	m.mu.Unlock()
+	if known.role == role && known.typ == d.Type {
+		return known.fields
+	}
+	known = knownFields{role: role, typ: d.Type, fields: fieldsOf(d, role.All())}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.byRole == nil || len(m.byRole) >= maxRoleFields {
+		m.byRole = map[string]knownFields{}
+	}
+	m.byRole[role.Name] = known
+	return known.fields
+}
+
+// roleFields remembers the fields of roles that were used last.
+type roleFields struct {
+	mu     sync.Mutex
+	byRole map[string]knownFields
+}
+
+type knownFields struct {
+	role   *domain.Role // as it was read, which nobody changes
+	typ    string
+	fields contract.Values
+}
+
+// maxRoleFields bounds what is remembered.
+const maxRoleFields = 1000
+
 // fieldsOf is a role's provider fields with everything implied and defaulted.
 func fieldsOf(d contract.Descriptor, raw map[string]any) contract.Values {
 	v := coerce(d.RoleFields, raw)

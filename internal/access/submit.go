@@ -298,7 +298,7 @@ func (a *Access) principal(ctx context.Context, who actor, role *domain.Role) (s
 	}
 	ctx, cancel := context.WithTimeout(ctx, undoBudget)
 	defer cancel()
-	principal, err := resolver.ResolvePrincipal(ctx, who.Entity, fieldsOf(p.descriptor, role.All()))
+	principal, err := resolver.ResolvePrincipal(ctx, who.Entity, a.fields.of(p.descriptor, role))
 	if err != nil {
 		return "", providerFault(err)
 	}

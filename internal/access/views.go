@@ -295,7 +295,7 @@ func (a *Access) revocationOf(ctx context.Context, role *domain.Role, target str
 	if !ok {
 		return none
 	}
-	return d.Revocation(fieldsOf(d, role.All()))
+	return d.Revocation(a.fields.of(d, role))
 }
 
 func revocationFields(r domain.Revocation) map[string]any {

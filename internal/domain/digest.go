@@ -24,8 +24,27 @@ type Sealed struct {
 
 // Digest is the SHA-256 of the canonical JSON, in hex.
 func (s Sealed) Digest() string {
-	if s.Params == nil {
-		s.Params = map[string]string{}
+	w := renderer{b: make([]byte, 0, 1024), canonical: true}
+	w.text(`{"mount":`, s.Mount)
+	w.text(`,"namespace":`, s.Namespace)
+	w.text(`,"request":`, string(s.Request))
+	w.text(`,"kind":`, s.Kind)
+	w.text(`,"person":`, string(s.Person))
+	w.text(`,"requester":`, s.Requester)
+	w.text(`,"role":`, s.Role)
+	w.text(`,"role_revision":`, s.RoleRevision)
+	w.text(`,"target":`, s.Target)
+	w.text(`,"target_revision":`, s.TargetRevision)
+	w.text(`,"principal":`, s.Principal)
+	if len(s.Params) > 0 {
+		w.valueOK(`,"params":`, s.Params, true)
+	} else {
+		w.raw(`,"params":{}`)
 	}
-	return canonicalHash(s)
+	w.number(`,"ttl":`, int64(s.TTL))
+	w.text(`,"start":`, s.Start)
+	w.valueOK(`,"series":`, s.Series, s.Series != nil)
+	w.numberOK(`,"extension":`, int64(s.Extension))
+	w.raw("}")
+	return hashOf(w.b, w.err)
 }

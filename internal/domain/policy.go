@@ -26,6 +26,9 @@ const (
 // Conditions are all expressions of a role, each with the field that it stands
 // in.
 func (r Role) Conditions() map[string]string {
+	if !r.mayHaveConditions() {
+		return nil
+	}
 	out := map[string]string{}
 	add := func(field, expr string) {
 		if expr != "" {
@@ -49,12 +52,14 @@ func (r Role) Conditions() map[string]string {
 	return out
 }
 
+// mayHaveConditions is false for most roles.
+func (r *Role) mayHaveConditions() bool {
+	return r.AutoApproveWhen != "" || r.DenyWhen != "" || len(r.Require) > 0 || len(r.Stages) > 0
+}
+
 // JudgedByItself tells whether a condition may ask about the role itself, and so
 // about its owner and labels: whoever changes these then changes what it decides.
 func (r Role) JudgedByItself() bool {
-	if r.AutoApproveWhen == "" && r.DenyWhen == "" && len(r.Require) == 0 && len(r.Stages) == 0 {
-		return false // as most roles are
-	}
 	for _, expr := range r.Conditions() {
 		if strings.Contains(expr, "role") {
 			return true

@@ -157,6 +157,20 @@ func changes[T any](t *testing.T, v *T, f func(what string, changed T)) {
 	walk("", func(v reflect.Value) reflect.Value { return v })
 }
 
+func TestASealIsCanonical(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var s Sealed
+		fill(t, reflect.ValueOf(&s).Elem())
+		got := s.Digest()
+		if s.Params == nil {
+			s.Params = map[string]string{}
+		}
+		if want := canonicalHash(s); got != want {
+			t.Fatalf("%s, want %s", got, want)
+		}
+	})
+}
+
 // fill sets every field, at any depth, to something.
 func fill(t *rapid.T, v reflect.Value) {
 	switch x := v.Addr().Interface().(type) {

@@ -7,7 +7,7 @@ import (
 	"runtime/metrics"
 )
 
-// leastHeap is how large the heap may grow, in bytes, before its garbage is
+// leastHeap is about how large the heap may grow, in bytes, before its garbage is
 // collected. Go's own measure is twice what is alive: a mount with few requests has
 // some 8 MiB, and would collect several times a second under load for the sake of as
 // little memory. From 20 MiB alive on Go's own measure holds, so that this adds

@@ -204,6 +204,7 @@ func (m *mount) boot() {
 	m.Helper()
 	m.s = &session{d: m.disk, blind: m.blind, bulk: m.bulk}
 	m.store = store.New(m.s)
+	m.store.Recheck()
 	descriptor := mortal(m.world.Descriptor(), m.s)
 	descriptor.List = m.list
 	a, err := access.New(access.Options{

@@ -107,7 +107,8 @@ func (p *parsed) remove(key string) {
 }
 
 // openRequest reads the record of a request that is not archived. The copy is the
-// caller's: whatever changes a request copies what it changes.
+// caller's, its lists are not: whatever changes a request copies what it changes. A
+// change in place would count as what was written already.
 func (st *Store) openRequest(ctx context.Context, id domain.RequestID) (*domain.Request, error) {
 	return getParsed[domain.Request](ctx, st, keyRequest(id))
 }

@@ -159,3 +159,14 @@ func TestEachVersionIsWrittenAsItIs(t *testing.T) {
 		}
 	})
 }
+
+func TestAChangeInPlaceIsFound(t *testing.T) {
+	st := New(newDisk())
+	st.Recheck()
+	r := filed(t, 1).Plan(domain.Credential{ID: domain.CredentialID(newID(t))}, filedAt)
+	must(t, st.putRequest(t.Context(), r))
+	r.Credentials[0].Problem = "Timeout"
+	if err := st.putRequest(t.Context(), r); err == nil {
+		t.Error("a request was changed in place, and that goes unnoticed")
+	}
+}

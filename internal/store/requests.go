@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"sort"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
@@ -92,6 +94,8 @@ func (tx *RequestTx) Grow(ctx context.Context, r domain.Request) error {
 	return tx.put(ctx, r, MaxRecord/4*3)
 }
 
+var errChangedInPlace = errors.New("a request was changed in place after it was read or written")
+
 func (tx *RequestTx) put(ctx context.Context, r domain.Request, most int) error {
 	key := keyRequest(tx.id)
 	last := tx.st.parsed.rendering(key)
@@ -102,6 +106,11 @@ func (tx *RequestTx) put(ctx context.Context, r domain.Request, most int) error 
 	}
 	if err != nil {
 		return err
+	}
+	if tx.st.recheck {
+		if whole, err := render(r, nil); err != nil || !bytes.Equal(whole.Text, out.Text) {
+			return errors.Join(errChangedInPlace, err)
+		}
 	}
 	if err := write(ctx, tx.st.s, key, out.Text, most); err != nil {
 		return err

@@ -24,6 +24,7 @@ type Store struct {
 	roles   map[string]*kept[domain.Role]
 	targets map[string]*kept[domain.Target]
 	parsed  parsed // what records of requests mean; see there
+	recheck bool
 	gen     uint64 // counts drops of the cache, so that a slow read never fills it with old news
 }
 
@@ -33,6 +34,11 @@ func New(s logical.Storage) *Store {
 	st.Drop()
 	return st
 }
+
+// Recheck makes every write of a request fail whose text would be another one had
+// nothing been taken over from the version before: somebody has changed in place
+// what the store was given. For tests.
+func (st *Store) Recheck() { st.recheck = true }
 
 // Drop empties the cache: at start, at the end, and when the host says that
 // somebody else wrote.

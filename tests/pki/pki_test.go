@@ -118,8 +118,8 @@ func TestAnswersThatAreLost(t *testing.T) {
 	// lost has a certificate issued whose answer nobody gets.
 	lost := func(t *testing.T, s *site, ask map[string]any) string {
 		t.Helper()
-		s.tap.loseAnswers(true)
-		defer s.tap.loseAnswers(false)
+		s.tap.LoseAnswers(true)
+		defer s.tap.LoseAnswers(false)
 		if got := s.ask(t, ask); got.Status != http.StatusBadGateway {
 			t.Fatalf("%d %s", got.Status, got.Body)
 		}
@@ -170,9 +170,9 @@ func TestWhatDiffersIsRevokedAndRefused(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			s.writeEngineRole(t, row.engine)
 			defer s.writeEngineRole(t, map[string]any{"not_after": ""})
-			before := s.tap.count()
+			before := len(s.tap.Made())
 			s.ask(t, nil).Refused(t, http.StatusBadRequest, "the target refused: ")
-			if issued := s.tap.count() > before; issued != row.issued {
+			if issued := len(s.tap.Made()) > before; issued != row.issued {
 				t.Fatalf("issued: %v", issued)
 			}
 			if row.issued {
@@ -186,10 +186,10 @@ func TestEnginesThatCannotRevokeAreRefused(t *testing.T) {
 	s := newSite(t)
 	refused := func(t *testing.T, says string, ask map[string]any) {
 		t.Helper()
-		before := s.tap.count()
+		before := len(s.tap.Made())
 		got := s.ask(t, ask).Refused(t, http.StatusBadRequest, "the target refused: ")
-		if !strings.Contains(string(got.Body), says) || s.tap.count() != before {
-			t.Errorf("%d issued; %s", s.tap.count()-before, got.Body)
+		if !strings.Contains(string(got.Body), says) || len(s.tap.Made()) != before {
+			t.Errorf("%d issued; %s", len(s.tap.Made())-before, got.Body)
 		}
 	}
 	t.Run("no CRL", func(t *testing.T) {
@@ -226,7 +226,7 @@ func TestParametersThatAreRefusedWhenTheyAreSent(t *testing.T) {
 			t.Errorf("%s: %d %s", name, got.Status, got.Body)
 		}
 	}
-	if s.tap.count() != 0 {
+	if len(s.tap.Made()) != 0 {
 		t.Error("something was issued")
 	}
 }

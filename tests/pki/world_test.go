@@ -1,24 +1,17 @@
 package pki
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
@@ -32,7 +25,7 @@ type site struct {
 	engine string // mount path of the PKI engine
 	dir    string
 	ca     string // file
-	tap    *tap
+	tap    *harness.Tap
 }
 
 const roleName = "web"
@@ -42,7 +35,7 @@ func short() string { return strings.ToLower(rand.Text()[:8]) }
 func newSite(t *testing.T) *site {
 	t.Helper()
 	root := host.Root()
-	s := &site{engine: "pki-" + short(), dir: t.TempDir(), pim: host.Mount(t, harness.Plugin{}), tap: newTap(t)}
+	s := &site{engine: "pki-" + short(), dir: t.TempDir(), pim: host.Mount(t, harness.Plugin{}), tap: harness.NewTap(t, host, "certificate", isIssue)}
 	s.ca = filepath.Join(s.dir, "ca.pem")
 	root.Write(t, "sys/mounts/"+s.engine, map[string]any{"type": "pki", "config": map[string]any{"max_lease_ttl": "87600h"}}).OK(t)
 	t.Cleanup(func() {
@@ -185,81 +178,15 @@ func (s *site) csr(t *testing.T) string {
 	return base64.StdEncoding.EncodeToString(raw)
 }
 
-// tap stands between pim and the host. It keeps the certificates that the
-// engine issues, and loses the answers that hold them when it is told to.
-type tap struct {
-	URL string
-
-	mu     sync.Mutex
-	issued []string
-	lose   bool
-}
-
-func newTap(t *testing.T) *tap {
-	t.Helper()
-	target, err := url.Parse(host.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &tap{}
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	proxy.ModifyResponse = p.see
-	proxy.ErrorHandler = func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }
-	server := httptest.NewServer(proxy)
-	t.Cleanup(server.Close)
-	p.URL = server.URL
-	return p
-}
-
-func (p *tap) see(res *http.Response) error {
-	made := strings.HasSuffix(res.Request.URL.Path, "/issue/web") || strings.HasSuffix(res.Request.URL.Path, "/sign/web")
-	if !made || res.StatusCode != http.StatusOK {
-		return nil
-	}
-	raw, err := io.ReadAll(res.Body)
-	if err != nil {
-		return err
-	}
-	res.Body = io.NopCloser(bytes.NewReader(raw))
-	var body struct {
-		Data struct {
-			Certificate string `json:"certificate"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(raw, &body); err != nil {
-		return err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.issued = append(p.issued, body.Data.Certificate)
-	if p.lose {
-		return http.ErrAbortHandler // the connection breaks
-	}
-	return nil
-}
-
-func (p *tap) loseAnswers(lose bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.lose = lose
+// isIssue tells whether a call makes a certificate.
+func isIssue(path string) bool {
+	return strings.HasSuffix(path, "/issue/web") || strings.HasSuffix(path, "/sign/web")
 }
 
 // last is the certificate that the engine issued last, in a file.
 func (s *site) last(t *testing.T) string {
 	t.Helper()
-	s.tap.mu.Lock()
-	defer s.tap.mu.Unlock()
-	if len(s.tap.issued) == 0 {
-		t.Fatal("the engine has issued nothing")
-	}
 	file := filepath.Join(s.dir, short()+".pem")
-	s.write(t, file, s.tap.issued[len(s.tap.issued)-1])
+	s.write(t, file, s.tap.Last(t))
 	return file
-}
-
-// count is how many certificates the engine has issued.
-func (p *tap) count() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.issued)
 }

@@ -54,7 +54,7 @@ func TestACrashBetweenSignatureAndRecordHeals(t *testing.T) {
 		t.Run(step, func(t *testing.T) {
 			before := s.info(t)
 			k := newKey(t)
-			signed := s.tap.next(t)
+			signed := s.tap.Next(t)
 			s.pim.CrashAt(t, step)
 			s.alice.Write(t, s.path("creds/"+s.role), map[string]any{"params": map[string]string{"public_key": k.public}})
 			if !s.pim.Crashed(t) {

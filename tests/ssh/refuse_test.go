@@ -137,7 +137,7 @@ func TestACertificateThatNobodyGotIsRevoked(t *testing.T) {
 		before := s.info(t)
 		k := newKey(t)
 		s.refused(t, k, status, prefix)
-		write(t, k.file+"-cert.pub", s.tap.last(t))
+		write(t, k.file+"-cert.pub", s.tap.Last(t))
 		d.letsIn(t, k)
 		if after := s.info(t); after.entries != before.entries+1 {
 			t.Errorf("the list had %d entries and has %d", before.entries, after.entries)
@@ -146,8 +146,8 @@ func TestACertificateThatNobodyGotIsRevoked(t *testing.T) {
 		d.refuses(t, k)
 	}
 	t.Run("the answer is lost", func(t *testing.T) {
-		s.tap.loseAnswers(true)
-		defer s.tap.loseAnswers(false)
+		s.tap.LoseAnswers(true)
+		defer s.tap.LoseAnswers(false)
 		ends(t, http.StatusBadGateway, "")
 	})
 	t.Run("the engine gives extensions that nobody approved", func(t *testing.T) {

@@ -22,7 +22,7 @@ const principal = "deploy"
 // and the engine that signs them.
 type site struct {
 	pim        *harness.Mount
-	tap        *tap
+	tap        *harness.Tap
 	alice, bob *harness.Person
 	engine     string // mount path of the SSH engine
 	ca         string // its public key
@@ -36,7 +36,7 @@ func short() string { return strings.ToLower(rand.Text()[:8]) }
 func newSite(t *testing.T, p harness.Plugin) *site {
 	t.Helper()
 	root := host.Root()
-	s := &site{engine: "ssh-" + short(), role: "shell", asked: "shell-asked", tap: newTap(t), pim: host.Mount(t, p)}
+	s := &site{engine: "ssh-" + short(), role: "shell", asked: "shell-asked", tap: harness.NewTap(t, host, "signed_key", isSigning), pim: host.Mount(t, p)}
 	root.Write(t, "sys/mounts/"+s.engine, map[string]any{"type": "ssh"}).OK(t)
 	t.Cleanup(func() {
 		gone, err := root.Do(context.Background(), http.MethodDelete, "sys/mounts/"+s.engine, nil, nil)
@@ -162,3 +162,6 @@ func write(t *testing.T, file, text string) {
 		t.Fatal(err)
 	}
 }
+
+// isSigning tells whether a call makes a certificate.
+func isSigning(path string) bool { return strings.Contains(path, "/sign/") }

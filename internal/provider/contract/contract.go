@@ -65,7 +65,7 @@ type Input struct {
 	// Metadata is the caller's entity metadata, for display at the target;
 	// never decided on.
 	Metadata map[string]string
-	Fields   Values
+	Fields   Values // of the role; shared by all its calls, so nobody changes them
 	Params   map[string]string
 	NotAfter time.Time // end of the credential, at the target too wherever it can carry one
 }

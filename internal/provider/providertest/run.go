@@ -56,6 +56,12 @@ func newRun(t *testing.T, s Suite, c Case) *run {
 	r.w.Target.Place = place
 	r.p = r.open(r.w.Target)
 	t.Cleanup(r.checkTexts)
+	given := fmt.Sprint(r.c.Fields)
+	t.Cleanup(func() {
+		if left := fmt.Sprint(r.c.Fields); left != given {
+			t.Errorf("the provider changed the role's fields, which all calls share: %s, given %s", left, given)
+		}
+	})
 	return r
 }
 

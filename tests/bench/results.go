@@ -21,10 +21,21 @@ type Point struct {
 }
 
 // Results are all points of a run, in the order in which they were measured.
-type Results struct{ Points []Point }
+type Results struct {
+	Points []Point
+	again  map[[3]string]bool // table, row and series measured in this run
+}
 
-// Add notes a point.
+// Add notes a point. What is measured again takes the place of what an earlier run
+// has of it: rounds of two runs have nothing to do with each other.
 func (r *Results) Add(table, row, series, metric string, round int, value float64) {
+	if what := [3]string{table, row, series}; !r.again[what] {
+		r.Points = slices.DeleteFunc(r.Points, func(p Point) bool { return [3]string{p.Table, p.Row, p.Series} == what })
+		if r.again == nil {
+			r.again = map[[3]string]bool{}
+		}
+		r.again[what] = true
+	}
 	r.Points = append(r.Points, Point{Table: table, Row: row, Series: series, Metric: metric, Round: round, Value: value})
 }
 

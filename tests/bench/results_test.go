@@ -52,6 +52,28 @@ func TestResultsAreKept(t *testing.T) {
 
 // A plot is well-formed, whatever the names, and has a bar for each series of a
 // case.
+// What is measured again takes the place of what an earlier run has, and of nothing
+// else.
+func TestAgainReplaces(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "raw.jsonl")
+	var first, second Results
+	for round := range 3 {
+		first.Add("creds", "8 clients", "pim", "ops/s", round, 100)
+		first.Add("creds", "8 clients", "probe", "ops/s", round, 200)
+	}
+	if err := errors.Join(first.Write(file), second.Read(file)); err != nil {
+		t.Fatal(err)
+	}
+	second.Add("creds", "8 clients", "pim", "ops/s", 0, 50)
+	second.Add("creds", "8 clients", "pim", "ops/s", 1, 50)
+	if got, _ := second.Of("creds", "8 clients", "pim", "ops/s"); got != (Spread{50, 50, 50}) {
+		t.Errorf("measured again: %v", got)
+	}
+	if got, _ := second.Of("creds", "8 clients", "probe", "ops/s"); got != (Spread{200, 200, 200}) || len(second.Points) != 5 {
+		t.Errorf("not measured again: %v of %d points", got, len(second.Points))
+	}
+}
+
 func TestPlot(t *testing.T) {
 	r := someResults()
 	r.Add("t", `<row> & "more"`, "a", "ops/s", 0, 5)

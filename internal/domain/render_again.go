@@ -50,22 +50,7 @@ func (r Request) Render(b []byte, last *Rendering) (*Rendering, error) {
 }
 
 func (w *renderer) credentials(list []Credential, last *Rendering) []part {
-	parts, next := make([]part, 0, len(list)), 0
-	for i := range list {
-		c := &list[i]
-		w.raw(sep(i, `,"credentials":[`))
-		from, old := len(w.b), next
-		for old < len(last.credentials) && !c.same(&last.Of.Credentials[old]) {
-			old++
-		}
-		if old < len(last.credentials) {
-			w.take(last, last.credentials[old])
-			next = old + 1
-		} else {
-			w.credential(c)
-		}
-		parts = append(parts, part{from, len(w.b)})
-	}
+	parts := again(w, `,"credentials":[`, list, last.Of.Credentials, last.Text, last.credentials, (*Credential).same, w.credential)
 	w.end(len(list))
 	return parts
 }
@@ -80,29 +65,31 @@ func (w *renderer) history(h *History, last *Rendering) []part {
 		return nil
 	}
 	w.raw("[")
-	parts, next := make([]part, 0, len(h.Entries)), 0
-	for i := range h.Entries {
-		e := &h.Entries[i]
-		w.raw(sep(i, ""))
-		from, old := len(w.b), next
-		for old < len(last.entries) && last.Of.History.Entries[old] != *e {
-			old++
-		}
-		if old < len(last.entries) {
-			w.take(last, last.entries[old])
-			next = old + 1
-		} else {
-			w.entry(e)
-		}
-		parts = append(parts, part{from, len(w.b)})
-	}
+	same := func(e, o *Entry) bool { return *e == *o }
+	parts := again(w, "", h.Entries, last.Of.History.Entries, last.Text, last.entries, same, w.entry)
 	w.raw("]}")
 	return parts
 }
 
-// take appends a part of the last text as it is.
-func (w *renderer) take(last *Rendering, p part) {
-	w.b = append(w.b, last.Text[p.from:p.to]...)
+// again renders the elements of a list that opens so. One that was in the list before
+// is taken from where it stands in the text of that time.
+func again[T any](w *renderer, open string, list, before []T, text []byte, at []part, same func(*T, *T) bool, render func(*T)) []part {
+	parts, next := make([]part, 0, len(list)), 0
+	for i := range list {
+		w.raw(sep(i, open))
+		from, old := len(w.b), next
+		for old < len(at) && !same(&list[i], &before[old]) {
+			old++
+		}
+		if old < len(at) {
+			w.b = append(w.b, text[at[old].from:at[old].to]...)
+			next = old + 1
+		} else {
+			render(&list[i])
+		}
+		parts = append(parts, part{from, len(w.b)})
+	}
+	return parts
 }
 
 // same tells whether a credential is rendered as another one is.

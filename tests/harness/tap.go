@@ -48,15 +48,10 @@ func (p *Tap) see(res *http.Response) error {
 	if res.StatusCode != http.StatusOK || !p.makes(res.Request.URL.Path) {
 		return nil
 	}
-	raw, err := io.ReadAll(res.Body)
-	if err != nil {
-		return err
-	}
-	res.Body = io.NopCloser(bytes.NewReader(raw))
 	var body struct {
 		Data map[string]any `json:"data"`
 	}
-	if err := json.Unmarshal(raw, &body); err != nil {
+	if err := Peek(res, &body); err != nil {
 		return err
 	}
 	made, _ := body.Data[p.field].(string)
@@ -67,6 +62,16 @@ func (p *Tap) see(res *http.Response) error {
 		return http.ErrAbortHandler // the connection breaks
 	}
 	return nil
+}
+
+// Peek decodes the JSON of an answer that a proxy passes on unchanged.
+func Peek(res *http.Response, into any) error {
+	raw, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
+	res.Body = io.NopCloser(bytes.NewReader(raw))
+	return json.Unmarshal(raw, into)
 }
 
 // LoseAnswers breaks the connection instead of answering with what was made, or no

@@ -1,9 +1,6 @@
 package hostprovider
 
 import (
-	"bytes"
-	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -11,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
 )
 
 // upstreamText is in the proxy's own error answers; it must never come out of
@@ -70,18 +69,13 @@ func (p *proxy) learn(res *http.Response) error {
 	if !strings.HasPrefix(res.Request.URL.Path, "/v1/auth/token/create/") {
 		return nil
 	}
-	raw, err := io.ReadAll(res.Body)
-	if err != nil {
-		return err
-	}
-	res.Body = io.NopCloser(bytes.NewReader(raw))
 	var body struct {
 		Auth struct {
 			Token    string `json:"client_token"`
 			Accessor string `json:"accessor"`
 		} `json:"auth"`
 	}
-	if err := json.Unmarshal(raw, &body); err != nil {
+	if err := harness.Peek(res, &body); err != nil {
 		return err
 	}
 	p.mu.Lock()

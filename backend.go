@@ -38,6 +38,7 @@ const (
 type backend struct {
 	*framework.Backend
 	handler     *handler
+	host        *host
 	access      *access.Access
 	descriptors []contract.Descriptor
 	secret      *framework.Secret
@@ -74,7 +75,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, env contract.E
 	if conf == nil || conf.StorageView == nil || conf.System == nil {
 		return nil, errors.New("the host's configuration is incomplete")
 	}
-	b := &backend{descriptors: ds}
+	b := &backend{descriptors: ds, host: newHost(conf.System, env.Clock)}
 	b.secret = b.credentialSecret()
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
@@ -92,7 +93,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, env contract.E
 	}
 	var err error
 	b.access, err = access.New(access.Options{
-		Store: store.New(conf.StorageView), Directory: directory{conf.System}, Host: host{conf.System},
+		Store: store.New(conf.StorageView), Directory: directory{conf.System}, Host: b.host,
 		Descriptors: ds, Env: env, Log: b.Logger(), Mount: conf.BackendUUID, Step: step,
 	})
 	if err != nil {
@@ -102,7 +103,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, env contract.E
 	if err != nil {
 		return nil, err
 	}
-	b.handler, err = newHandler(b.Backend, paths)
+	b.handler, err = newHandler(b.Backend, b.host.Answers, paths)
 	return b, err
 }
 

@@ -34,7 +34,8 @@ const (
 // and is the one place where errors become answers.
 type handler struct {
 	backend *framework.Backend
-	program string // the host's command line, for the commands in answers
+	answers func() bool // whether this node may answer
+	program string      // the host's command line, for the commands in answers
 	routes  map[*framework.Path]*route
 }
 
@@ -47,8 +48,8 @@ type route struct {
 
 // newHandler declares the paths to the framework. The order matters: literal
 // paths come before those with captures in their place.
-func newHandler(backend *framework.Backend, paths []path) (*handler, error) {
-	h := &handler{backend: backend, program: program(), routes: make(map[*framework.Path]*route, len(paths))}
+func newHandler(backend *framework.Backend, answers func() bool, paths []path) (*handler, error) {
+	h := &handler{backend: backend, answers: answers, program: program(), routes: make(map[*framework.Path]*route, len(paths))}
 	for _, p := range paths {
 		if err := p.valid(); err != nil {
 			return nil, err
@@ -61,7 +62,7 @@ func newHandler(backend *framework.Backend, paths []path) (*handler, error) {
 		for _, f := range p.fields {
 			r.declared[f.name] = f
 		}
-		rendered := p.framework(func(o op) framework.OperationFunc { return h.callback(r, o) })
+		rendered := p.framework(func(o op) framework.OperationFunc { return h.unchecked(r, o) })
 		h.routes[rendered] = r
 		backend.Paths = append(backend.Paths, rendered)
 	}
@@ -79,10 +80,8 @@ func (r *route) captures(path string) map[string]string {
 	return out
 }
 
-type checkedKey struct{}
-
-// HandleRequest checks what was sent to our operations, keeps it away from the
-// framework, and turns a panic into an answer that tells nothing.
+// HandleRequest checks what was sent to our operations and carries them out,
+// past the framework, and turns a panic into an answer that tells nothing.
 func (h *handler) HandleRequest(ctx context.Context, req *logical.Request) (resp *logical.Response, err error) {
 	name := "none"
 	defer func() {
@@ -117,7 +116,11 @@ func (h *handler) HandleRequest(ctx context.Context, req *logical.Request) (resp
 	if err != nil {
 		return h.respond(r, o, req, nil, err)
 	}
-	return h.backend.HandleRequest(context.WithValue(ctx, checkedKey{}, c), c.Request)
+	if !h.answers() {
+		return nil, logical.ErrReadOnly // the host passes it on to a node that may
+	}
+	a, err := o.do(ctx, c)
+	return h.respond(r, o, c.Request, a, err)
 }
 
 func (r *route) operation(verb logical.Operation) (op, bool) {
@@ -129,17 +132,11 @@ func (r *route) operation(verb logical.Operation) (op, bool) {
 	return op{}, false
 }
 
-// callback is what the framework calls once it has decided that this node
-// answers. The call that was checked comes with the context; without one
-// nothing is done.
-func (h *handler) callback(r *route, o op) framework.OperationFunc {
-	return func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-		c, ok := ctx.Value(checkedKey{}).(*call)
-		if !ok {
-			return h.respond(r, o, req, nil, errors.New("an operation was called past the checks"))
-		}
-		a, err := o.do(ctx, c)
-		return h.respond(r, o, req, a, err)
+// unchecked is what the framework would call, to which no operation is handed
+// on: it knows them for the sake of help and of the API's description.
+func (h *handler) unchecked(r *route, o op) framework.OperationFunc {
+	return func(_ context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+		return h.respond(r, o, req, nil, errors.New("an operation was called past the checks"))
 	}
 }
 

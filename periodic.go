@@ -12,7 +12,7 @@ import (
 //
 //nolint:contextcheck // the reaper outlives this call
 func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
-	if !b.writable() {
+	if !b.host.Writable() {
 		return nil
 	}
 	if b.System().Tainted() {

@@ -48,9 +48,15 @@ type bench struct {
 
 func newBench(t *testing.T, paths ...path) *bench {
 	t.Helper()
+	return newBenchAt(t, func() bool { return true }, paths...)
+}
+
+// newBenchAt is newBench on a node that answers only while answers says so.
+func newBenchAt(t *testing.T, answers func() bool, paths ...path) *bench {
+	t.Helper()
 	b := &bench{log: &logBuffer{}}
 	fb := &framework.Backend{BackendType: logical.TypeLogical}
-	h, err := newHandler(fb, paths)
+	h, err := newHandler(fb, answers, paths)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -251,7 +251,7 @@ func TestMistakesInDeclarations(t *testing.T) {
 		"a taken field too many": plain(func(p *path) { p.ops[0].takes = []string{"y"} }),
 		"a broken pattern":       plain(func(p *path) { p.pattern = "(" }),
 	} {
-		if _, err := newHandler(&framework.Backend{}, []path{p}); err == nil {
+		if _, err := newHandler(&framework.Backend{}, nil, []path{p}); err == nil {
 			t.Errorf("%s is accepted", name)
 		}
 	}

@@ -23,6 +23,7 @@ type actor struct {
 	machine bool
 	call    string
 	token   *callingToken // shared by all copies
+	early   *early        // what this call asked for ahead; nil = nothing
 }
 
 func (w actor) party() domain.Party {
@@ -85,7 +86,7 @@ func (a *Access) actor(ctx context.Context, c Caller) (actor, error) {
 
 // standing reads what is true now of the authors of decisions, in parallel and
 // without any lock: calls to the host's identity store cannot be cancelled.
-func (a *Access) standing(ctx context.Context, role *domain.Role, ds []domain.Decision) ([]domain.Standing, error) {
+func (a *Access) standing(ctx context.Context, role *domain.Role, known Directory, ds []domain.Decision) ([]domain.Standing, error) {
 	cfg, err := a.store.Config(ctx)
 	if err != nil {
 		return nil, err
@@ -95,7 +96,7 @@ func (a *Access) standing(ctx context.Context, role *domain.Role, ds []domain.De
 	errs := make(chan error, len(ds))
 	look := func(i int) {
 		d := ds[i]
-		e, err := a.directory.Entity(ctx, d.By.Entity, len(groups) > 0)
+		e, err := known.Entity(ctx, d.By.Entity, len(groups) > 0)
 		if err == nil {
 			out[i] = domain.Standing{Decision: d, Now: e}
 		}

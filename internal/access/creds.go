@@ -29,7 +29,7 @@ type Answer struct {
 // Creds yields a credential under the caller's grant, or says what is missing.
 // It never piles up requests or credentials, however often it is called.
 func (a *Access) Creds(ctx context.Context, c Caller, roleName string, ask CredsAsk) (*Answer, error) {
-	who, err := a.actor(ctx, c)
+	who, err := a.reader(ctx, c, roleName, ask)
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +54,27 @@ func (a *Access) Creds(ctx context.Context, c Caller, roleName string, ask Creds
 		return a.issue(ctx, who, role, found.grant, ask)
 	}
 	return a.withoutGrant(ctx, who, role, found, ask)
+}
+
+// reader is the caller of a read, for whom what they most likely need is asked
+// for ahead. Without a person key that is known before the caller is.
+func (a *Access) reader(ctx context.Context, c Caller, roleName string, ask CredsAsk) (actor, error) {
+	cfg, err := a.store.Config(ctx)
+	if err != nil {
+		return actor{}, err
+	}
+	ahead := a.early(roleName, ask)
+	if p, ok := domain.PersonOf(domain.Entity{ID: c.EntityID}, cfg.PersonKey); ok {
+		if err := ahead.expect(ctx, p); err != nil {
+			return actor{}, err
+		}
+	}
+	who, err := a.actor(ctx, c)
+	if err != nil {
+		return actor{}, err
+	}
+	who.early = ahead
+	return who, ahead.expect(ctx, who.person)
 }
 
 // withoutGrant is a read of somebody who has no grant: their read may be the
@@ -135,8 +156,8 @@ type finding struct {
 	cool    time.Duration
 }
 
-// find reads the person's record and their open requests for the role: two
-// reads when there is one grant, one read by id.
+// find reads the person's record and their open requests for the role. One read
+// is enough where they name their grant, or have but one.
 func (a *Access) find(ctx context.Context, who actor, role *domain.Role, ask CredsAsk) (finding, error) {
 	cfg, err := a.store.Config(ctx)
 	if err != nil {
@@ -146,6 +167,9 @@ func (a *Access) find(ctx context.Context, who actor, role *domain.Role, ask Cre
 		f, err := a.findByID(ctx, who, role, ask)
 		f.cool = cfg.AutoRequestCooldown.Duration()
 		return f, err
+	}
+	if g, err := a.onlyGrant(ctx, who, role, ask); g != nil || err != nil {
+		return finding{grant: g}, err
 	}
 	rec, err := a.store.Person(ctx, who.person)
 	if err != nil {
@@ -172,6 +196,29 @@ func (a *Access) find(ctx context.Context, who actor, role *domain.Role, ask Cre
 	}
 	f.grant, err = choose(grants, ask.Params, role.AutoApprove)
 	return f, err
+}
+
+// onlyGrant is the grant of somebody who has no other one for the role, as far as
+// memory knows: what it is, its record says. nil = their own record has to say
+// more.
+func (a *Access) onlyGrant(ctx context.Context, who actor, role *domain.Role, ask CredsAsk) (*domain.Request, error) {
+	if role.AutoApprove {
+		return nil, nil //nolint:nilnil // what else a read may mean, only the record of the person tells
+	}
+	id, ok := a.index.only(who.person, role.Name)
+	if !ok {
+		return nil, nil //nolint:nilnil // as above
+	}
+	r, err := who.early.open(ctx, id)
+	if err != nil || r == nil || !theirs(r, who, role) || !usable(*r, a.now()) || !hasParams(*r, ask.Params) {
+		return nil, err
+	}
+	return r, nil
+}
+
+// theirs tells whether a request is the caller's, for the role.
+func theirs(r *domain.Request, who actor, role *domain.Role) bool {
+	return r.Requester.Person == who.person && r.Role == role.Name
 }
 
 // worthReading tells whether a request may yield something, by its entry alone.
@@ -245,7 +292,7 @@ func (a *Access) findByID(ctx context.Context, who actor, role *domain.Role, ask
 	if err != nil {
 		return finding{}, fault.New(fault.Invalid, fault.CodeInvalid, "invalid input: request_id: not a request id", nil)
 	}
-	r, err := a.store.OpenRequest(ctx, rid)
+	r, err := who.early.open(ctx, rid)
 	if err != nil {
 		return finding{}, err
 	}
@@ -254,7 +301,7 @@ func (a *Access) findByID(ctx context.Context, who actor, role *domain.Role, ask
 			return finding{}, err
 		}
 	}
-	if r == nil || r.Requester.Person != who.person || r.Role != role.Name {
+	if r == nil || !theirs(r, who, role) {
 		return finding{}, nil
 	}
 	if !hasParams(*r, ask.Params) {

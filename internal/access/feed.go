@@ -64,6 +64,9 @@ func (e *events) load(ctx context.Context) error {
 type news uint16
 
 func newsKind(k domain.EventKind) news {
+	if k == "" {
+		return 0 // most entries of a history make none
+	}
 	i := slices.Index(domain.EventKinds(), k)
 	if i < 0 {
 		return 0

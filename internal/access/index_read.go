@@ -109,6 +109,29 @@ func (x *index) ofPerson(p domain.Person) []row {
 	return copied(x.byPerson[p])
 }
 
+// only is the one request of a person that is, or is about to be, their grant for
+// a role. Not ok where memory knows of none or of several, may not know them all,
+// or would have to look at many.
+func (x *index) only(p domain.Person, role string) (id domain.RequestID, ok bool) {
+	const most = 8
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	rows := x.byPerson[p]
+	if !x.complete || rows == nil {
+		return "", false
+	}
+	seen, found := 0, 0
+	rows.after("", func(w *row) bool {
+		seen++
+		if w.role() == role && (w.state == domain.Active || w.state == domain.Scheduled || !w.sure) {
+			id, ok = w.id, w.sure
+			found++
+		}
+		return seen <= most
+	})
+	return id, ok && found == 1 && seen <= most
+}
+
 // ofRole copies a role's rows, in order of their ids.
 func (x *index) ofRole(role string) []row {
 	x.mu.Lock()

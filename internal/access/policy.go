@@ -49,7 +49,11 @@ func (a *Access) factsFor(ctx context.Context, role *domain.Role, r *domain.Requ
 			return f, err
 		}
 	}
-	f.Standings, err = a.standing(ctx, role, decisions)
+	known := a.directory
+	if by.caller != nil && by.caller.early != nil {
+		known = by.caller.early
+	}
+	f.Standings, err = a.standing(ctx, role, known, decisions)
 	return f, err
 }
 

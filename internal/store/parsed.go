@@ -64,6 +64,18 @@ func (p *parsed) rendering(key string) *domain.Rendering {
 	return nil
 }
 
+// last is what a record meant when it was last seen; nil = that is forgotten.
+func (p *parsed) last(key string) any {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e, ok := p.byKey[key]; ok {
+		if m, ok := e.Value.(*meaning); ok {
+			return m.v
+		}
+	}
+	return nil
+}
+
 // keep remembers what a record means.
 func (p *parsed) keep(m *meaning) {
 	p.mu.Lock()
@@ -111,6 +123,13 @@ func (p *parsed) remove(key string) {
 // change in place would count as what was written already.
 func (st *Store) openRequest(ctx context.Context, id domain.RequestID) (*domain.Request, error) {
 	return getParsed[domain.Request](ctx, st, keyRequest(id))
+}
+
+// Seen is an open request as this process last saw it: a hint, which says nothing
+// of what storage holds now. nil = it is not remembered. Nobody may change it.
+func (st *Store) Seen(id domain.RequestID) *domain.Request {
+	r, _ := st.parsed.last(keyRequest(id)).(*domain.Request)
+	return r
 }
 
 // Person reads a person's record without a lock; an empty one when there is

@@ -110,21 +110,28 @@ func (b *run) sample(table, row, name string, round int, s Sample) {
 	b.results.Add(table, row, name, "errors", round, float64(s.Errors))
 }
 
+// atOnce is the probe that makes the calls that do not depend on each other at once.
+const atOnce = "probe, at once"
+
 // compared sets up the floor, the probe and pim with the same people.
 func (b *run) compared(w *world) []series {
 	w.t.Helper()
 	pim, noop, probe := w.pim("main"), w.mount("noop", "main"), w.mount("probe", "main")
 	pim.role("one", "local", w.people...)
 	return []series{
-		{"noop", noop, "creds/x"}, {"pim", pim, "creds/one"}, {"probe", probe, "creds/x"}, {"kv v2 read", nil, "secret/data/bench"},
+		{"noop", noop, "creds/x"},
+		{"pim", pim, "creds/one"},
+		{"probe", probe, "creds/x"},
+		{atOnce, w.mount("probe", "at-once"), "creds/x"},
+		{"kv v2 read", nil, "secret/data/bench"},
 	}
 }
 
 // sized gives the probe records as large as those that pim has just written.
-func (b *run) sized(w *world, probe *mount) {
+func (b *run) sized(w *world, s series) {
 	for _, p := range w.people {
-		w.write(w.host.Root(), probe.path+"/setup/"+p.EntityID, map[string]any{
-			"approver": w.bob.EntityID, "person_bytes": 250, "request_bytes": b.written,
+		w.write(w.host.Root(), s.m.path+"/setup/"+p.EntityID, map[string]any{
+			"approver": w.bob.EntityID, "request_bytes": b.written, "at_once": s.name == atOnce,
 		})
 	}
 }
@@ -137,8 +144,8 @@ func (b *run) creds(w *world, storage string) {
 		for _, clients := range b.clients {
 			for i := range all {
 				s := all[(i+round)%len(all)] // nobody is always first
-				if s.name == "probe" {
-					b.sized(w, s.m)
+				if s.name == "probe" || s.name == atOnce {
+					b.sized(w, s)
 				}
 				b.slice1(w, "creds", fmt.Sprintf("%s, %d clients", storage, clients), s, clients, round)
 			}

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -60,61 +62,77 @@ func noopFactory(ctx context.Context, conf *logical.BackendConfig) (logical.Back
 	return b, b.Setup(ctx, conf)
 }
 
-// probe makes the calls of pim's creds read under a grant with one approver, in
-// pim's order, and nothing else: what remains of pim's cost beside it is pim's
-// own.
+// probe makes the calls of pim's creds read under a grant with one approver, and
+// nothing else: what remains of pim's cost beside it is pim's own. It makes them
+// one after the other; at once, as pim does, where its setup says so.
 type probe struct {
 	*framework.Backend
 	storage logical.Storage
 	system  logical.SystemView
+
+	mu     sync.Mutex
+	setups map[string]setup // by reader
+}
+
+// setup is what is known of a reader without a call.
+type setup struct {
+	approver string
+	atOnce   bool
 }
 
 func probeFactory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
-	p := &probe{storage: conf.StorageView, system: conf.System}
-	p.Backend = leased(p.read, &framework.Path{
+	p := &probe{storage: conf.StorageView, system: conf.System, setups: map[string]setup{}}
+	p.Backend = leased(func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+		return p.read(ctx, req)
+	}, &framework.Path{
 		Pattern: "setup/" + framework.GenericNameRegex("name"),
 		Fields: map[string]*framework.FieldSchema{
-			"name":         {Type: framework.TypeString, Description: "Entity id of the reader."},
-			"approver":     {Type: framework.TypeString, Description: "Entity id of the approver."},
-			"person_bytes": {Type: framework.TypeInt}, "request_bytes": {Type: framework.TypeInt},
+			"name":          {Type: framework.TypeString, Description: "Entity id of the reader."},
+			"approver":      {Type: framework.TypeString, Description: "Entity id of the approver."},
+			"request_bytes": {Type: framework.TypeInt}, "at_once": {Type: framework.TypeBool},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{Callback: p.setup},
+			logical.UpdateOperation: &framework.PathOperation{Callback: p.prepare},
 		},
 	})
 	return p, p.Setup(ctx, conf)
 }
 
-// setup writes what a read will read: a record of the person, which names the
-// approver, and one of the request.
-func (p *probe) setup(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name, approver := fmt.Sprint(d.Get("name")), fmt.Sprint(d.Get("approver"))
-	person, _ := d.Get("person_bytes").(int)
-	request, _ := d.Get("request_bytes").(int)
-	record := append([]byte(approver+"\n"), bytes.Repeat([]byte("x"), person)...)
-	if err := p.storage.Put(ctx, &logical.StorageEntry{Key: "ent/" + name, Value: record}); err != nil {
-		return nil, err
-	}
-	return nil, p.storage.Put(ctx, &logical.StorageEntry{Key: "req/" + name, Value: bytes.Repeat([]byte("x"), request)})
+// prepare writes the record of a request, which a read will read.
+func (p *probe) prepare(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := fmt.Sprint(d.Get("name"))
+	size, _ := d.Get("request_bytes").(int)
+	atOnce, _ := d.Get("at_once").(bool)
+	p.mu.Lock()
+	p.setups[name] = setup{fmt.Sprint(d.Get("approver")), atOnce}
+	p.mu.Unlock()
+	return nil, p.storage.Put(ctx, &logical.StorageEntry{Key: "req/" + name, Value: bytes.Repeat([]byte("x"), size)})
 }
 
-func (p *probe) read(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	if err := p.identity(req.EntityID); err != nil {
-		return nil, err
+// HandleRequest carries reads out past the framework, which asks the host about
+// its replication each time; pim does so once a second.
+func (p *probe) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	if req.Operation == logical.ReadOperation {
+		return p.read(ctx, req)
 	}
-	person, err := p.storage.Get(ctx, "ent/"+req.EntityID)
-	if err != nil || person == nil {
-		return nil, fmt.Errorf("no setup for this reader: %w", err)
-	}
-	request, err := p.storage.Get(ctx, "req/"+req.EntityID)
+	return p.Backend.HandleRequest(ctx, req)
+}
+
+func (p *probe) read(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	p.mu.Lock()
+	s := p.setups[req.EntityID]
+	p.mu.Unlock()
+	var request *logical.StorageEntry
+	err := ask(s.atOnce,
+		func() (err error) { _, err = p.system.EntityInfo(req.EntityID); return err },
+		func() (err error) { _, err = p.system.GroupsForEntity(req.EntityID); return err },
+		func() (err error) { request, err = p.storage.Get(ctx, "req/"+req.EntityID); return err },
+		func() (err error) { _, err = p.system.EntityInfo(s.approver); return err },
+		func() (err error) { _, err = p.system.GroupsForEntity(s.approver); return err },
+	)
 	if err != nil || request == nil {
 		return nil, fmt.Errorf("no setup for this reader: %w", err)
 	}
-	approver, _, _ := bytes.Cut(person.Value, []byte("\n"))
-	if err := p.identity(string(approver)); err != nil {
-		return nil, err
-	}
-	p.system.MaxLeaseTTL()
 	for range 2 { // intend and settle
 		if err := p.storage.Put(ctx, request); err != nil {
 			return nil, err
@@ -123,10 +141,24 @@ func (p *probe) read(ctx context.Context, req *logical.Request, _ *framework.Fie
 	return answer(p.Backend), nil
 }
 
-func (p *probe) identity(entity string) error {
-	if _, err := p.system.EntityInfo(entity); err != nil {
-		return err
+// ask makes calls, one after the other or at once.
+func ask(atOnce bool, calls ...func() error) error {
+	if !atOnce {
+		for _, call := range calls {
+			if err := call(); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	_, err := p.system.GroupsForEntity(entity)
+	errs := make(chan error, len(calls))
+	for _, call := range calls[1:] {
+		go func() { errs <- call() }()
+	}
+	errs <- calls[0]()
+	var err error
+	for range calls {
+		err = errors.Join(err, <-errs)
+	}
 	return err
 }

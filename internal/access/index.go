@@ -21,6 +21,7 @@ type index struct {
 	pending  map[waiting]*ordered
 	byTarget map[string]*atTarget
 	opened   int                           // requests that can still become or be a grant
+	bares    int                           // rows of which there is but the id
 	entering map[domain.RequestID]struct{} // that are about to be written
 	queues   map[string]*dueQueue
 	wanted   news // kinds of events that go to the feed
@@ -114,6 +115,7 @@ func (x *index) row(r domain.Request) *row {
 		return w
 	}
 	w.describe(r)
+	x.bares--
 	link(x.byPerson, w.person(), w)
 	link(x.byRole, w.role(), w)
 	t := x.byTarget[w.target()]
@@ -131,6 +133,7 @@ func (x *index) bare(id domain.RequestID) *row {
 	if !ok {
 		w = &row{id: id}
 		x.rows[id] = w
+		x.bares++
 		x.all.add(w)
 	}
 	return w
@@ -175,7 +178,9 @@ func (x *index) drop(id domain.RequestID) {
 	delete(x.rows, id)
 	delete(x.unfed, id)
 	x.all.remove(id)
-	if w.known {
+	if !w.known {
+		x.bares--
+	} else {
 		unlink(x.byPerson, w.person(), id)
 		unlink(x.byRole, w.role(), id)
 		t := x.byTarget[w.target()]

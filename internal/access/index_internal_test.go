@@ -91,8 +91,11 @@ func TestIndexCountsWhatThereIs(t *testing.T) {
 			x.put(r, now)
 		}
 	}
-	opened, live, pending, queued := 0, map[string]int{}, map[string]int{}, 0
+	opened, live, pending, queued, bares := 0, map[string]int{}, map[string]int{}, 0, 0
 	for _, w := range x.rows {
+		if !w.known {
+			bares++
+		}
 		if w.queue != nil {
 			queued++
 		}
@@ -106,6 +109,9 @@ func TestIndexCountsWhatThereIs(t *testing.T) {
 		if w.state == domain.Pending {
 			pending[w.role()]++
 		}
+	}
+	if x.bares != bares || bares == 0 {
+		t.Errorf("of %d there is but the id, the index says %d", bares, x.bares)
 	}
 	if x.open() != opened {
 		t.Errorf("%d are open, the index says %d", opened, x.open())

@@ -117,7 +117,7 @@ func (x *index) only(p domain.Person, role string) (id domain.RequestID, ok bool
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	rows := x.byPerson[p]
-	if !x.complete || rows == nil {
+	if !x.complete || x.bares > 0 || rows == nil {
 		return "", false
 	}
 	seen, found := 0, 0

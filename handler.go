@@ -62,7 +62,7 @@ func newHandler(backend *framework.Backend, answers func() bool, paths []path) (
 		for _, f := range p.fields {
 			r.declared[f.name] = f
 		}
-		rendered := p.framework(func(o op) framework.OperationFunc { return h.unchecked(r, o) })
+		rendered := p.framework()
 		h.routes[rendered] = r
 		backend.Paths = append(backend.Paths, rendered)
 	}
@@ -134,10 +134,8 @@ func (r *route) operation(verb logical.Operation) (op, bool) {
 
 // unchecked is what the framework would call, to which no operation is handed
 // on: it knows them for the sake of help and of the API's description.
-func (h *handler) unchecked(r *route, o op) framework.OperationFunc {
-	return func(_ context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-		return h.respond(r, o, req, nil, errors.New("an operation was called past the checks"))
-	}
+func unchecked(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
+	return nil, logical.CodedError(http.StatusInternalServerError, textInternal)
 }
 
 // respond is the boundary: the only place that makes responses and the only

@@ -17,9 +17,10 @@ import (
 // For how long an answer of the host about itself counts. Each is a call to
 // another process, and so a tenth of what reading a credential costs.
 const (
-	// hereFor: a node that answers goes on doing so. One that has stopped learns
-	// it from its first write, which the host passes on to the node that may; one
-	// that does not answer asks every time.
+	// hereFor: a node that answers goes on doing so. Both hosts end the plugin's
+	// process when a node stops, and whatever went on for that second could write
+	// nothing, which comes before everything that gives access. One that does not
+	// answer, or could not ask, asks every time.
 	hereFor = time.Second
 	// longestFor: a mount whose longest lease was tuned down may plan a longer
 	// one for so long. The host cuts every lease it registers to what is allowed
@@ -82,7 +83,9 @@ func (h *host) Answers() bool {
 	if state.HasState(consts.ReplicationPerformanceStandby) || !h.primary(state) {
 		return false
 	}
-	h.here.Store(&at)
+	if state != consts.ReplicationUnknown { // that is what a call that failed says
+		h.here.Store(&at)
+	}
 	return true
 }
 
@@ -102,11 +105,7 @@ type directory struct{ view logical.SystemView }
 func (d directory) Entity(_ context.Context, id string, groups bool) (*domain.Entity, error) {
 	var in chan membership
 	if groups {
-		in = make(chan membership, 1)
-		go func() {
-			gs, err := d.view.GroupsForEntity(id)
-			in <- membership{gs, err}
-		}()
+		in = d.membership(id)
 	}
 	e, err := d.view.EntityInfo(id)
 	switch {
@@ -137,6 +136,22 @@ type membership struct {
 	groups []*logical.Group
 	err    error
 }
+
+// membership asks while the caller goes on.
+func (d directory) membership(id string) chan membership {
+	to := make(chan membership, 1)
+	go func() {
+		got := membership{err: errGroups}
+		defer func() {
+			_ = recover() // the process is shared with other mounts
+			to <- got
+		}()
+		got.groups, got.err = d.view.GroupsForEntity(id)
+	}()
+	return to
+}
+
+var errGroups = errors.New("asking for groups broke")
 
 // unknownEntity recognises the host's words for an entity that does not exist:
 // the type of the error does not survive the plugin's process boundary.

@@ -63,6 +63,16 @@ func TestWhichNodeAnswers(t *testing.T) {
 
 func TestANodeThatAnswersIsAskedOnceASecond(t *testing.T) {
 	v, c, h := newAsked()
+	v.ReplicationStateVal = consts.ReplicationUnknown // a call that failed
+	for range 2 {
+		if !h.Answers() {
+			t.Fatal("the SDK takes a call that failed for a yes")
+		}
+	}
+	if v.asked != 2 {
+		t.Fatalf("asked %d times where nothing was answered", v.asked)
+	}
+	v.asked, v.ReplicationStateVal = 0, consts.ReplicationPerformanceDisabled
 	h.Answers()
 	if h.Answers(); v.asked != 1 {
 		t.Fatalf("asked %d times in one instant", v.asked)
@@ -104,11 +114,17 @@ type knownView struct {
 	entity           *logical.Entity
 	groups           []*logical.Group
 	lookErr, groupOf error
+	breaks           bool
 }
 
 func (v knownView) EntityInfo(string) (*logical.Entity, error) { return v.entity, v.lookErr }
 
-func (v knownView) GroupsForEntity(string) ([]*logical.Group, error) { return v.groups, v.groupOf }
+func (v knownView) GroupsForEntity(string) ([]*logical.Group, error) {
+	if v.breaks {
+		panic("broken")
+	}
+	return v.groups, v.groupOf
+}
 
 func TestWhomTheHostKnows(t *testing.T) {
 	alice := &logical.Entity{ID: "e1", Name: "alice", Aliases: []*logical.Alias{{Name: "alice", MountAccessor: "a", MountType: "userpass"}}}
@@ -127,6 +143,7 @@ func TestWhomTheHostKnows(t *testing.T) {
 		{"nobody", knownView{}, true, false, 0, nil},
 		{"nobody, in the host's words", knownView{lookErr: errors.New("rpc error: entity not found"), groupOf: down}, true, false, 0, nil},
 		{"a host that fails", knownView{lookErr: down}, true, false, 0, down},
+		{"a host that breaks for the groups", knownView{entity: alice, breaks: true}, true, false, 0, errGroups},
 		{"a host that fails for the groups", knownView{entity: alice, groupOf: down}, true, false, 0, down},
 	}
 	for _, row := range rows {

@@ -169,8 +169,8 @@ func errorFields() []field {
 	}
 }
 
-// framework renders the path for the SDK. run is what every operation calls.
-func (p path) framework(run func(op) framework.OperationFunc) *framework.Path {
+// framework renders the path for the SDK, which describes it and never runs it.
+func (p path) framework() *framework.Path {
 	out := &framework.Path{
 		Pattern:         p.pattern,
 		HelpSynopsis:    p.help,
@@ -181,7 +181,7 @@ func (p path) framework(run func(op) framework.OperationFunc) *framework.Path {
 	}
 	for _, o := range p.ops {
 		out.Operations[o.verb] = &framework.PathOperation{
-			Callback:                    run(o),
+			Callback:                    unchecked,
 			Summary:                     o.summary,
 			Responses:                   o.responses(),
 			ForwardPerformanceStandby:   true,

@@ -14,7 +14,7 @@ import (
 
 // The framework's own validation repeats values in its errors, stops at the
 // first bad field and lets unknown ones pass. So everything that is sent is
-// checked here, before the framework sees any of it.
+// checked here, and the framework sees none of it.
 
 // plainName is what an unknown field must look like to be named in an answer.
 // Anything else might be a secret that was sent in the place of a name.

@@ -92,33 +92,31 @@ func (a *Access) standing(ctx context.Context, role *domain.Role, known Director
 		return nil, err
 	}
 	groups, _ := role.ApproverRefs()
+	look := func(d domain.Decision) (*domain.Entity, error) {
+		return known.Entity(ctx, d.By.Entity, len(groups) > 0)
+	}
+	others := make([]<-chan reply[*domain.Entity], len(ds))
+	for i := 1; i < len(ds); i++ {
+		others[i] = beside(a, "identity", func() (*domain.Entity, error) { return look(ds[i]) })
+	}
 	out := make([]domain.Standing, len(ds))
-	errs := make(chan error, len(ds))
-	look := func(i int) {
-		d := ds[i]
-		e, err := known.Entity(ctx, d.By.Entity, len(groups) > 0)
-		if err == nil {
-			out[i] = domain.Standing{Decision: d, Now: e}
+	for i, d := range ds {
+		var got reply[*domain.Entity]
+		if i == 0 {
+			got.value, got.err = look(d) // most have one author: that needs nobody beside
+		} else {
+			got = <-others[i]
 		}
-		if e != nil {
+		if got.err != nil {
+			return nil, got.err
+		}
+		out[i] = domain.Standing{Decision: d, Now: got.value}
+		if e := got.value; e != nil {
 			out[i].Person, _ = domain.PersonOf(*e, cfg.PersonKey)
 			out[i].Machine = domain.IsMachine(*e, cfg.HumanMounts)
 		}
-		errs <- err
 	}
-	for i := range ds {
-		if i == len(ds)-1 {
-			look(i) // most have one author: that needs nobody beside
-		} else {
-			go look(i)
-		}
-	}
-	for range ds {
-		if e := <-errs; e != nil {
-			err = e
-		}
-	}
-	return out, err
+	return out, nil
 }
 
 // errNotEligible is one text for an unknown role and for one that the caller

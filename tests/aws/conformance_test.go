@@ -37,6 +37,9 @@ func TestConformance(t *testing.T) {
 		"a user": func(*cloud) contract.Values {
 			return contract.Values{"user_path": "/pim/prod/", "policy_document": allowAll, "iam_groups": []string{"admins"}}
 		},
+		"a user whose key nobody tries": func(*cloud) contract.Values {
+			return contract.Values{"user_path": "/pim/prod/", "policy_document": allowAll, "key_probes": 0}
+		},
 		"an assignment": func(c *cloud) contract.Values {
 			return contract.Values{"permission_set_arn": c.set, "account_id": c.account, "principal_source": "metadata:aws_user"}
 		},

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -24,6 +27,7 @@ const (
 	keyValue = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 	ownAWS   = "the host's aws engine"
 	plugAWS  = "the same as a plugin"
+	distance = 50 * time.Millisecond // of an endpoint that is not on the same machine
 	// The engine of the host, built by itself; see scripts/engines.sh.
 	pluginAWS = "vault-plugin-secrets-aws"
 	mayRead   = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"*"}]}`
@@ -40,41 +44,77 @@ func (b *run) besideAWS(t *testing.T, w *world) {
 	}
 	moto, at := startMoto(t)
 	call(t, moto, url.Values{"Action": {"CreateRole"}, "Version": {"2010-05-08"}, "RoleName": {awsRole}, "AssumeRolePolicyDocument": {anybody}})
-	inside := w.ownEngine(moto, ownAWS, "aws", "aws")
 	w.install(pluginAWS)
-	outside := w.ownEngine(moto, plugAWS, pluginAWS, pluginAWS)
-	own := func(role string, fields map[string]any) []peer {
-		return []peer{inside(role, fields), outside(role, fields)}
-	}
-	target := map[string]any{
-		"type": "aws", "access_key": keyID, "secret_key": keyValue, "region": "us-east-1", "iam_endpoint": moto, "sts_endpoint": moto,
-	}
+	near, far := w.enginesAWS(moto, ""), w.enginesAWS(farOff(t, moto), "-far")
 	arns := "arn:aws:iam::" + account + ":role/" + awsRole
-	b.beside(w, rowSession, at, b.besides, append(own("assumed", map[string]any{"credential_type": "assumed_role", "role_arns": arns}),
-		w.released(target).peer("assumed", false, map[string]any{"role_arns": arns, "revocation": "expiry_only"})))
+	session := func(e enginesAWS) []peer {
+		return append(e.own("assumed", map[string]any{"credential_type": "assumed_role", "role_arns": arns}),
+			w.released(e.target).peer("assumed", false, map[string]any{"role_arns": arns, "revocation": "expiry_only"}))
+	}
+	user := map[string]any{"credential_type": "iam_user", "policy_document": mayRead}
+	users := func(role string, more map[string]any) []peer {
+		fields := maps.Clone(user)
+		maps.Copy(fields, more)
+		return append(near.own("user", user), w.released(near.target).peer(role, true, fields))
+	}
 	clients := b.besides
 	if b.full { // pim tries a new key for two seconds before it hands it out: few clients show nothing else
 		clients = append(slices.Clip(clients), len(w.people))
 	}
-	user := map[string]any{"credential_type": "iam_user", "policy_document": mayRead}
-	b.beside(w, rowUser, at, clients, append(own("user", user), w.released(target).peer("user", true, user)))
+	b.beside(w, rowSession, at, b.besides, session(near))
+	b.beside(w, rowFar, at, b.besides, session(far))
+	b.beside(w, rowUser, at, clients, users("user", nil))
+	b.beside(w, rowUntried, at, b.besides, users("untried", map[string]any{"key_probes": 0}))
 }
 
-// ownEngine is the engine for AWS that comes with the host, mounted as a plugin of
-// some name, and makes roles of it.
-func (w *world) ownEngine(moto, name, path, plugin string) func(role string, fields map[string]any) peer {
+// enginesAWS are what is compared at an endpoint.
+type enginesAWS struct {
+	own    func(role string, fields map[string]any) []peer // roles of the host's engine, inside the host and as a plugin
+	target map[string]any                                  // of pim
+}
+
+// enginesAWS mounts the host's engine twice, at paths with a suffix.
+func (w *world) enginesAWS(endpoint, suffix string) enginesAWS {
 	w.t.Helper()
-	w.write(w.host.Root(), w.mountEngine(path, plugin)+"/config/root", map[string]any{
-		"access_key": keyID, "secret_key": keyValue, "region": "us-east-1", "iam_endpoint": moto, "sts_endpoint": moto, "sts_region": "us-east-1",
-	})
-	kind := plugin
-	if path == "aws" {
-		kind = "" // no process of its own
+	fields := map[string]any{"access_key": keyID, "secret_key": keyValue, "region": "us-east-1", "iam_endpoint": endpoint, "sts_endpoint": endpoint}
+	engine, target := maps.Clone(fields), maps.Clone(fields)
+	engine["sts_region"], target["type"] = "us-east-1", "aws"
+	inside, outside := w.mountEngine("aws"+suffix, "aws"), w.mountEngine(pluginAWS+suffix, pluginAWS)
+	own := func(role string, fields map[string]any) []peer {
+		for _, path := range []string{inside, outside} {
+			w.write(w.host.Root(), path+"/roles/"+role, fields)
+		}
+		return []peer{
+			w.peer(ownAWS, "", http.MethodGet, "creds/"+role, inside), // no process of its own
+			w.peer(plugAWS, pluginAWS, http.MethodGet, "creds/"+role, outside),
+		}
 	}
-	return func(role string, fields map[string]any) peer {
-		w.write(w.host.Root(), path+"/roles/"+role, fields)
-		return w.peer(name, kind, http.MethodGet, "creds/"+role, path)
+	for _, path := range []string{inside, outside} {
+		w.write(w.host.Root(), path+"/config/root", engine)
 	}
+	return enginesAWS{own: own, target: target}
+}
+
+// farOff is an endpoint that passes calls on and answers late, as one does that is
+// not on the same machine.
+func farOff(t *testing.T, near string) string {
+	t.Helper()
+	to, err := url.Parse(near)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	proxy.ModifyResponse = func(r *http.Response) error {
+		select {
+		case <-time.After(distance):
+			return nil
+		case <-r.Request.Context().Done():
+			return r.Request.Context().Err()
+		}
+	}
+	server := httptest.NewServer(proxy)
+	t.Cleanup(server.Close)
+	return server.URL
 }
 
 // startMoto runs the server that knows AWS's calls until the test ends.

@@ -15,7 +15,9 @@ import (
 // What is issued beside other engines.
 const (
 	rowSession   = "assumed role"
+	rowFar       = "assumed role, 50 ms away"
 	rowUser      = "IAM user"
+	rowUntried   = "IAM user, key_probes=0"
 	rowToken     = "token of an account"
 	rowGenerated = "generated role"
 )

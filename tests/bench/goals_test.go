@@ -115,7 +115,11 @@ func (b *run) besideGoals() []goal {
 	for _, x := range []struct{ row, what, engine string }{
 		{rowSession, "AWS sessions", ownAWS},
 		{rowSession, "AWS sessions", plugAWS},
+		{rowFar, "AWS sessions, 50 ms away,", ownAWS},
+		{rowFar, "AWS sessions, 50 ms away,", plugAWS},
 		{rowUser, "AWS users, whose keys pim tries for 2 s,", ownAWS},
+		{rowUntried, "AWS users whose keys nobody tries", ownAWS},
+		{rowUntried, "AWS users whose keys nobody tries", plugAWS},
 		{rowToken, "Kubernetes tokens", officialEngine},
 		{rowToken, "Kubernetes tokens", spread(b.mounts)},
 		{rowGenerated, "Kubernetes roles", officialEngine},

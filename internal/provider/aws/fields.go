@@ -150,6 +150,11 @@ func ownFields() []contract.Field {
 		{Name: "permissions_boundary_arn", Type: contract.TypeString, Description: "Permissions boundary of the user. For iam_user."},
 		{Name: "iam_groups", Type: contract.TypeStrings, Description: "Groups that the user joins. For iam_user."},
 		{Name: "iam_tags", Type: contract.TypeMap, Description: "Tags of the user, key to template as in session_tags. For iam_user."},
+		{
+			Name: "key_probes", Type: contract.TypeInt,
+			Description: "How often in a row a new key must have worked, a second apart, before it is handed out: 0 to 10. With 0 it is handed " +
+				"out at once, and some of IAM's servers may refuse it for seconds. Default: 3. For iam_user.",
+		},
 		{Name: "permission_set_arn", Type: contract.TypeString, Description: "Permission set to assign. For identity_center."},
 		{Name: "account_id", Type: contract.TypeString, Description: "Account in which it is assigned. For identity_center."},
 		{

@@ -100,6 +100,28 @@ func TestAKeyIsHandedOutWhenItWorks(t *testing.T) {
 	}
 }
 
+func TestARoleSaysHowOftenAKeyIsTried(t *testing.T) {
+	t.Parallel()
+	tried := map[int]int{}
+	for _, row := range []struct {
+		probes int
+		waits  time.Duration
+		slow   bool
+	}{{0, 0, false}, {1, 0, true}, {2, time.Second, true}, {keyProbes, 2 * time.Second, true}} {
+		w := newFakeAWS()
+		w.keyProbes = 0
+		began, fields := w.clk.Now(), userFields("key_probes", row.probes)
+		g := mustIssue(t, w.open(t, nil), w.ask(t, time.Hour, fields))
+		if got := w.clk.Now().Sub(began); !w.ok(g) || got != row.waits || limits(fields).Slow != row.slow {
+			t.Errorf("%d tries: works: %v, after %s", row.probes, w.ok(g), got)
+		}
+		tried[row.probes] = strings.Count(strings.Join(w.calls, " "), "GetCallerIdentity")
+		if got := tried[row.probes] - tried[0]; got != row.probes {
+			t.Errorf("tried %d times, want %d: %v", got, row.probes, w.calls)
+		}
+	}
+}
+
 func TestAKeyThatNeverWorksIsGivenUp(t *testing.T) {
 	t.Parallel()
 	w := newFakeAWS()

@@ -65,7 +65,10 @@ func limits(role contract.Values) contract.Limits {
 	case kindFederation:
 		return contract.Limits{MaxTTL: maxFederation, IssueTimeout: 20 * time.Second}
 	case kindUser:
-		return contract.Limits{IssueTimeout: 90 * time.Second, Slow: true}
+		if probesOf(role) > 0 {
+			return contract.Limits{IssueTimeout: 90 * time.Second, Slow: true} // nobody waits for the tries in the call itself
+		}
+		return contract.Limits{IssueTimeout: 25 * time.Second}
 	case kindCenter:
 		return contract.Limits{IssueTimeout: 90 * time.Second, Slow: true}
 	}

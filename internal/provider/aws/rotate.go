@@ -62,7 +62,7 @@ func (p *Provider) StageRoot(ctx context.Context, id string) (map[string]secret.
 		}
 		return nil, failed(op, err)
 	}
-	if _, err := p.untilWorks(ctx, fresh); err != nil {
+	if _, err := p.untilWorks(ctx, fresh, keyProbes); err != nil {
 		return nil, err
 	}
 	return map[string]secret.String{"access_key": secret.New(fresh.ID), "secret_key": fresh.Secret}, nil
@@ -71,7 +71,7 @@ func (p *Provider) StageRoot(ctx context.Context, id string) (map[string]secret.
 // CommitRoot implements contract.RootRotator.
 func (p *Provider) CommitRoot(ctx context.Context, _ string, old map[string]secret.String) error {
 	const op = "retire root credential"
-	if _, err := p.untilWorks(ctx, p.set.Root); err != nil {
+	if _, err := p.untilWorks(ctx, p.set.Root, keyProbes); err != nil {
 		return err
 	}
 	user, err := p.rootUser(ctx, op)

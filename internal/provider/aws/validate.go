@@ -33,6 +33,7 @@ var fieldsOf = map[string][]string{
 	},
 	kindUser: {
 		"user_path", "permissions_boundary_arn", "iam_groups", "iam_tags", "policy_document", "policy_arns", "can_persist", "revocation",
+		"key_probes",
 	},
 	kindFederation: {"policy_document", "policy_arns", "session_tags", "can_persist", "revocation", "console"},
 	kindCenter:     {"permission_set_arn", "account_id", "principal_source", "principal_attribute", "scp_deny"},
@@ -209,8 +210,18 @@ func (p *Provider) validateUser(r *contract.Report, spec contract.Spec) {
 	if f.String("revocation") == string(domain.ExpiryOnly) {
 		r.Addf("revocation", "a user is always deleted: expiry_only does not belong to iam_user")
 	}
+	checkProbes(r, f)
 	p.checkPolicies(r, spec)
 	checkTags(r, "iam_tags", f.Map("iam_tags"), spec.Params, maxTags-mostOwnTags)
+}
+
+func checkProbes(r *contract.Report, f contract.Values) {
+	switch n := probesOf(f); {
+	case n < 0, n > mostKeyProbes:
+		r.Addf("key_probes", "must be from 0 to %d", mostKeyProbes)
+	case n == 0:
+		r.Warnf("key_probes: a key is handed out before all of AWS knows it; whoever reads it must try again for some seconds")
+	}
 }
 
 func (p *Provider) validateFederation(r *contract.Report, spec contract.Spec) {

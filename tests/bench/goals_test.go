@@ -43,7 +43,7 @@ type table struct {
 
 func tables() []table {
 	return []table{
-		{"creds", "Reading a credential", "Closed loop. **noop** is a leased answer without any call of its own, the floor; **probe** makes exactly the storage and system-view calls of pim's read, with records of the same size, and nothing else; **pim** reads under a grant whose approver is read again live.", []string{"ops/s", "p50 ms"}},
+		{"creds", "Reading a credential", "Closed loop. **noop** is a leased answer without any call of its own, the floor; **probe** makes exactly the storage and system-view calls of pim's read, with records of the same size, and nothing else, one after the other or **at once**; **pim** reads under a grant whose approver is read again live.", []string{"ops/s", "p50 ms"}},
 		{"paced", "Latency at a fixed rate", "Measured from when each call was due.", []string{"p50 ms", "p99 ms"}},
 		{"roles", "One role and many", "Eight people, eight clients.", []string{"ops/s"}},
 		{"slow", "Beside a slow target", "Another role's target takes two seconds for every call; four clients wait for it all the time.", []string{"p99 ms"}},

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -61,6 +62,25 @@ func (v *vaultScene) dies(t *testing.T, token string) {
 		}
 		return nil
 	})
+}
+
+// What the mount may lease at most is the host's to say, also in the seconds in
+// which pim has not heard of a change: no lease is longer.
+func TestTheHostCutsLeases(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	o.role(t, "admin", map[string]any{"ttl": "1h"})
+	o.granted(t, "admin", nil)
+	read := func() harness.Answer { return o.alice.Read(t, o.path("creds/admin")).OK(t) }
+	if got := read().LeaseDuration; got < 3500 {
+		t.Fatalf("a lease of %d s, want an hour's", got)
+	}
+	host.Root().Write(t, "sys/mounts/"+o.pim.Path+"/tune", map[string]any{"max_lease_ttl": "120s"}).OK(t)
+	cut := read()
+	left, err := strconv.Atoi(fmt.Sprint(host.Root().Write(t, "sys/leases/lookup", map[string]any{"lease_id": cut.LeaseID}).OK(t).Data["ttl"]))
+	if err != nil || cut.LeaseDuration > 120 || left > 120 {
+		t.Errorf("a lease of %d s, of which %d are left (%v), where the mount has 120", cut.LeaseDuration, left, err)
+	}
 }
 
 func TestToken(t *testing.T) {

@@ -51,27 +51,23 @@ func (p *parsed) of(key string, raw []byte) any {
 	return m.v
 }
 
+// last is what a record meant when it was last seen; nil = that is forgotten.
+func (p *parsed) last(key string) *meaning {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e, ok := p.byKey[key]
+	if !ok {
+		return nil
+	}
+	m, _ := e.Value.(*meaning)
+	return m
+}
+
 // rendering is how a request was last written; nil = it was not, or that is
 // forgotten.
 func (p *parsed) rendering(key string) *domain.Rendering {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if e, ok := p.byKey[key]; ok {
-		if m, ok := e.Value.(*meaning); ok {
-			return m.rendering
-		}
-	}
-	return nil
-}
-
-// last is what a record meant when it was last seen; nil = that is forgotten.
-func (p *parsed) last(key string) any {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if e, ok := p.byKey[key]; ok {
-		if m, ok := e.Value.(*meaning); ok {
-			return m.v
-		}
+	if m := p.last(key); m != nil {
+		return m.rendering
 	}
 	return nil
 }
@@ -128,7 +124,11 @@ func (st *Store) openRequest(ctx context.Context, id domain.RequestID) (*domain.
 // Seen is an open request as this process last saw it: a hint, which says nothing
 // of what storage holds now. nil = it is not remembered. Nobody may change it.
 func (st *Store) Seen(id domain.RequestID) *domain.Request {
-	r, _ := st.parsed.last(keyRequest(id)).(*domain.Request)
+	m := st.parsed.last(keyRequest(id))
+	if m == nil {
+		return nil
+	}
+	r, _ := m.v.(*domain.Request)
 	return r
 }
 

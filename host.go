@@ -15,7 +15,7 @@ import (
 )
 
 // For how long an answer of the host about itself counts. Each is a call to
-// another process, and so a tenth of what reading a credential costs.
+// another process, some 5 % of what reading a credential costs.
 const (
 	// hereFor: a node that answers goes on doing so. Both hosts end the plugin's
 	// process when a node stops, and whatever went on for that second could write

@@ -39,28 +39,29 @@ type meaning struct {
 func (p *parsed) of(key string, raw []byte) any {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e, ok := p.byKey[key]
-	if !ok {
+	m := p.find(key)
+	if m == nil || !bytes.Equal(m.raw, raw) {
 		return nil
 	}
-	m, _ := e.Value.(*meaning)
-	if !bytes.Equal(m.raw, raw) {
-		return nil
-	}
-	p.order.MoveToFront(e)
+	p.order.MoveToFront(p.byKey[key])
 	return m.v
 }
 
-// last is what a record meant when it was last seen; nil = that is forgotten.
-func (p *parsed) last(key string) *meaning {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// find is what is remembered of a record. The caller holds mu.
+func (p *parsed) find(key string) *meaning {
 	e, ok := p.byKey[key]
 	if !ok {
 		return nil
 	}
 	m, _ := e.Value.(*meaning)
 	return m
+}
+
+// last is what a record meant when it was last seen; nil = that is forgotten.
+func (p *parsed) last(key string) *meaning {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.find(key)
 }
 
 // rendering is how a request was last written; nil = it was not, or that is

@@ -3,7 +3,6 @@ package bench
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -141,14 +140,18 @@ func (b *run) likeProbe() {
 		return p.Row, p.Table == "creds" && strings.HasSuffix(p.Row, ", 1 clients")
 	})
 	for _, row := range rows {
-		for _, metric := range []string{"storage calls/op", "writes/op", "system-view calls/op"} {
+		for _, metric := range []string{"storage calls/op", "writes/op", identities} {
 			pim, _ := b.results.Of("creds", row, "pim", metric)
 			probe, _ := b.results.Of("creds", row, "probe", metric)
-			// The reaper's own calls fall into a slice now and then, and once a second
-			// pim asks whether its node answers.
-			if math.Floor(pim.Low) != math.Floor(probe.Low) || pim.Low < 1 {
+			// The reaper's own calls fall into a slice now and then.
+			if pim.Low != probe.Low || pim.Low == 0 {
 				b.t.Errorf("%s: pim makes %v %s, the probe %v", row, pim, metric, probe)
 			}
+		}
+		all, _ := b.results.Of("creds", row, "pim", "system-view calls/op")
+		people, _ := b.results.Of("creds", row, "pim", identities)
+		if all.Low >= people.Low+1 {
+			b.t.Errorf("%s: pim asks the host about itself in each read: %v calls, %v about people", row, all, people)
 		}
 	}
 }

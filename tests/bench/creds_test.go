@@ -61,6 +61,7 @@ func (b *run) slice1(w *world, table, row string, s series, clients, round int) 
 		b.results.Add(table, row, s.name, "storage calls/op", round, storage/calls)
 		b.results.Add(table, row, s.name, "writes/op", round, (c["puts"]+c["deletes"])/calls)
 		b.results.Add(table, row, s.name, "system-view calls/op", round, c["views"]/calls)
+		b.results.Add(table, row, s.name, identities, round, c["people"]/calls)
 		if c["puts"] > 0 {
 			b.results.Add(table, row, s.name, "bytes/write", round, c["put_bytes"]/c["puts"])
 			b.written = int(c["put_bytes"] / c["puts"])
@@ -109,6 +110,10 @@ func (b *run) sample(table, row, name string, round int, s Sample) {
 	b.results.Add(table, row, name, "p99 ms", round, s.Quantile(0.99))
 	b.results.Add(table, row, name, "errors", round, float64(s.Errors))
 }
+
+// identities are the calls of the system view that every read makes; once a second
+// pim asks the host about itself besides.
+const identities = "identity calls/op"
 
 // atOnce is the probe that makes the calls that do not depend on each other at once.
 const atOnce = "probe, at once"

@@ -16,13 +16,15 @@ import (
 
 // counters are the calls back to the host since the last look at them.
 type counters struct {
-	gets, puts, deletes, lists, putBytes, views atomic.Int64
+	gets, puts, deletes, lists, putBytes atomic.Int64
+	views                                atomic.Int64 // of whatever kind
+	people                               atomic.Int64 // of these, about identities
 }
 
 func (c *counters) take() map[string]any {
 	return map[string]any{
 		"gets": c.gets.Swap(0), "puts": c.puts.Swap(0), "deletes": c.deletes.Swap(0), "lists": c.lists.Swap(0),
-		"put_bytes": c.putBytes.Swap(0), "views": c.views.Swap(0), "pid": os.Getpid(),
+		"put_bytes": c.putBytes.Swap(0), "views": c.views.Swap(0), "people": c.people.Swap(0), "pid": os.Getpid(),
 	}
 }
 
@@ -60,11 +62,13 @@ type countedView struct {
 
 func (v *countedView) EntityInfo(id string) (*logical.Entity, error) {
 	v.c.views.Add(1)
+	v.c.people.Add(1)
 	return v.SystemView.EntityInfo(id)
 }
 
 func (v *countedView) GroupsForEntity(id string) ([]*logical.Group, error) {
 	v.c.views.Add(1)
+	v.c.people.Add(1)
 	return v.SystemView.GroupsForEntity(id)
 }
 

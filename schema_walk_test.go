@@ -2,10 +2,12 @@ package pim
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/clock"
@@ -16,16 +18,35 @@ import (
 // wholeBackend is the plugin as it is built, with its log.
 func wholeBackend(t *testing.T) (*backend, *logBuffer) {
 	t.Helper()
+	return wholeBackendAt(t, logical.TestSystemView())
+}
+
+// wholeBackendAt is wholeBackend on a certain host.
+func wholeBackendAt(t *testing.T, view logical.SystemView) (*backend, *logBuffer) {
+	t.Helper()
 	log := &logBuffer{}
 	logger := hclog.New(&hclog.LoggerOptions{Output: log, Level: hclog.Trace})
 	conf := &logical.BackendConfig{
-		Logger: logger, System: logical.TestSystemView(), StorageView: &logical.InmemStorage{}, BackendUUID: "mount-1",
+		Logger: logger, System: view, StorageView: &logical.InmemStorage{}, BackendUUID: "mount-1",
 	}
 	b, err := newBackend(context.Background(), conf, contract.Env{Clock: clock.System{}, Log: logger}, all.Descriptors(), func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b, log
+}
+
+// The plugin as it is built hands on what another node has to answer.
+func TestAStandbyAnswersNothing(t *testing.T) {
+	view := logical.TestSystemView()
+	view.ReplicationStateVal = consts.ReplicationPerformanceStandby
+	b, _ := wholeBackendAt(t, view)
+	for _, path := range []string{"config", "creds/x", "requests/01kjpwd6msjbwvsgt0acf3tbmj"} {
+		req := &logical.Request{ID: "r", Operation: logical.ReadOperation, Path: path, Storage: &logical.InmemStorage{}}
+		if resp, err := b.HandleRequest(context.Background(), req); !errors.Is(err, logical.ErrReadOnly) || resp != nil {
+			t.Errorf("%s on a standby: %+v, %v", path, resp, err)
+		}
+	}
 }
 
 func TestEveryPathIsDeclaredWhole(t *testing.T) {

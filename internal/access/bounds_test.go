@@ -23,7 +23,7 @@ func (m *mount) zero() {
 }
 
 // A credential under a grant costs less than DESIGN §5 allows, when what may be
-// cached is cached: one read, whoever reads.
+// cached is cached.
 func TestCostOfACredential(t *testing.T) {
 	two := func(r *domain.Role) { r.Approvals = 2 }
 	rows := []struct {

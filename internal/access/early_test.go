@@ -48,12 +48,13 @@ func TestReadsOfTheStorageForACredential(t *testing.T) {
 			plain(m)
 			return access.CredsAsk{Ask: south}
 		}, 3},
-		{"one, of somebody with many requests", func(m *mount) access.CredsAsk {
-			for i := range 9 {
-				name := fmt.Sprintf("other-%d", i)
-				m.role(name, nil, nil)
-				m.pending("alice", name)
-			}
+		{"one, of somebody with as many requests as people may have", func(m *mount) access.CredsAsk {
+			m.alsoAsked(domain.DefaultConfig().PersonMaxOpen - 1)
+			return plain(m)
+		}, 1},
+		{"one, of somebody with more than memory looks through", func(m *mount) access.CredsAsk {
+			m.config(func(c *domain.Config) { c.PersonMaxOpen = 100 })
+			m.alsoAsked(32)
 			return plain(m)
 		}, 2},
 	}
@@ -204,5 +205,15 @@ func TestAnAnswerAskedAheadIsUsedOnce(t *testing.T) {
 	m.issued("alice", "admin")
 	if got := m.people.spent(); got != 6 { // two for each: entity and groups
 		t.Errorf("%d calls, want alice's and twice bob's", got)
+	}
+}
+
+// alsoAsked has alice ask for n other roles.
+func (m *mount) alsoAsked(n int) {
+	m.Helper()
+	for i := range n {
+		name := fmt.Sprintf("other-%d", i)
+		m.role(name, nil, nil)
+		m.pending("alice", name)
 	}
 }

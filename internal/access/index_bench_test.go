@@ -54,8 +54,9 @@ func BenchmarkIndex(b *testing.B) {
 			}
 		})
 		b.Run(fmt.Sprintf("walk of the reaper/%d", n), func(b *testing.B) {
+			rows := make([]held, 0, rowsAtATime)
 			for b.Loop() {
-				x.openAfter(fresh.ID[:1], rowsAtATime)
+				x.openAfter(fresh.ID[:1], rows)
 			}
 		})
 		b.Run(fmt.Sprintf("everything of the kill switch/%d", n), func(b *testing.B) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unique"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 )
@@ -58,17 +59,31 @@ func (x *index) unknown() []domain.RequestID {
 	return out
 }
 
-// openAfter copies the first n rows after an id that can still become or be a
-// grant.
-func (x *index) openAfter(after domain.RequestID, n int) []row {
-	out := make([]row, 0, n)
+// held is what the walk over people looks at in a request.
+type held struct {
+	id        domain.RequestID
+	undecided bool
+	stake
+}
+
+// stake is on what it depends whether somebody may keep a request. Many share one.
+type stake struct {
+	terms     unique.Handle[terms]
+	requester unique.Handle[requester]
+	glass     bool
+}
+
+// openAfter copies into what it is given, as far as that has room, the rows after
+// an id that can still become or be a grant.
+func (x *index) openAfter(after domain.RequestID, into []held) []held {
+	into = into[:0]
 	x.scan(after, func(w *row) bool {
 		if !w.state.Terminal() {
-			out = append(out, *w)
+			into = append(into, held{w.id, w.state.Undecided(), stake{w.terms, w.requester, w.glass}})
 		}
-		return len(out) < n
+		return len(into) < cap(into)
 	})
-	return out
+	return into
 }
 
 // unsettledAt are the requests that may name credentials of a target that are
@@ -113,7 +128,7 @@ func (x *index) ofPerson(p domain.Person) []row {
 // a role. Not ok where memory knows of none or of several, may not know them all,
 // or would have to look at many.
 func (x *index) only(p domain.Person, role string) (id domain.RequestID, ok bool) {
-	const most = 8
+	const most = 32 // more than people may have open
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	rows := x.byPerson[p]

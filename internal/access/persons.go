@@ -11,15 +11,24 @@ import (
 type survey struct {
 	people map[string]*domain.Entity
 	stands map[terms]bool
+	losses map[stake]loss
+}
+
+// loss is why somebody may not keep what they have; certain ends it at once. The
+// zero value: they may.
+type loss struct {
+	why     string
+	certain bool
 }
 
 // persons ends the access of those who are disabled at once, and of those who
 // are missing or no longer eligible when they are seen so twice. It goes on
 // where it last stopped, after a bounded number of people.
 func (w *reaper) persons(ctx context.Context) {
-	s := survey{people: map[string]*domain.Entity{}, stands: map[terms]bool{}}
+	s := survey{people: map[string]*domain.Entity{}, stands: map[terms]bool{}, losses: map[stake]loss{}}
+	rows := make([]held, 0, rowsAtATime)
 	for ctx.Err() == nil && len(s.people) < personsAtATime {
-		rows := w.a.index.openAfter(w.cursor, rowsAtATime)
+		rows = w.a.index.openAfter(w.cursor, rows)
 		for i := range rows {
 			w.person(ctx, &rows[i], s)
 		}
@@ -46,32 +55,26 @@ func (w *reaper) stillStands(ctx context.Context, t terms, s survey) bool {
 	return s.stands[t]
 }
 
-func (w *reaper) person(ctx context.Context, r *row, s survey) {
+func (w *reaper) person(ctx context.Context, r *held, s survey) {
 	a := w.a
-	if r.state.Undecided() && !w.stillStands(ctx, r.terms.Value(), s) {
+	if r.undecided && !w.stillStands(ctx, r.terms.Value(), s) {
 		if err := a.void(ctx, r.id, domain.Party{}); err != nil {
 			a.log.Warn("a request could not be voided; it is tried again", "request", string(r.id), "error", err)
 		}
 		return
 	}
-	entity := r.requester.Value().entity
-	e, known := s.people[entity]
-	if !known {
-		var err error
-		if e, err = a.directory.Entity(ctx, entity, true); err != nil {
-			a.log.Warn("an identity could not be read", "error", err)
-			return
-		}
-		s.people[entity] = e
+	lost, err := w.loses(ctx, r.stake, s)
+	if err != nil {
+		a.log.Warn("an identity could not be read", "error", err)
+		return
 	}
-	why, certain := w.lost(ctx, r, e)
 	now := a.now()
 	first, before := w.missing[r.id]
 	switch {
-	case why == "":
+	case lost.why == "":
 		delete(w.missing, r.id)
 		return
-	case certain:
+	case lost.certain:
 	case !before:
 		w.missing[r.id] = now
 		return
@@ -79,35 +82,51 @@ func (w *reaper) person(ctx context.Context, r *row, s survey) {
 		return
 	}
 	delete(w.missing, r.id)
-	if err := a.endRequest(ctx, r.id, domain.Party{}, why); err != nil {
+	if err := a.endRequest(ctx, r.id, domain.Party{}, lost.why); err != nil {
 		a.log.Warn("ending the access of a person failed; it is tried again", "request", string(r.id), "error", err)
 	}
 }
 
-// lost says why a person may not keep what they have; certain ends it at once.
-func (w *reaper) lost(ctx context.Context, r *row, e *domain.Entity) (why string, certain bool) {
+// loses is lost, asked once for all requests with the same stake.
+func (w *reaper) loses(ctx context.Context, of stake, s survey) (loss, error) {
+	if found, asked := s.losses[of]; asked {
+		return found, nil
+	}
+	entity := of.requester.Value().entity
+	e, known := s.people[entity]
+	if !known {
+		var err error
+		if e, err = w.a.directory.Entity(ctx, entity, true); err != nil {
+			return loss{}, err
+		}
+		s.people[entity] = e
+	}
+	s.losses[of] = w.lost(ctx, of, e)
+	return s.losses[of], nil
+}
+
+// lost says why a person may not keep what they have.
+func (w *reaper) lost(ctx context.Context, of stake, e *domain.Entity) loss {
 	if e == nil {
-		return "the requester is unknown to the host", false
+		return loss{why: "the requester is unknown to the host"}
 	}
 	if e.Disabled {
-		return "the requester is disabled", true
+		return loss{why: "the requester is disabled", certain: true}
 	}
 	cfg, err := w.a.store.Config(ctx)
 	if err != nil || !cfg.EndOnIneligible {
-		return "", false
+		return loss{}
 	}
-	role, err := w.a.store.Role(ctx, r.role())
-	if err != nil || role == nil || role.Revision() != r.terms.Value().roleRev {
-		return "", false // an edit decides by itself what happens to live access
+	t := of.terms.Value()
+	role, err := w.a.store.Role(ctx, t.role)
+	if err != nil || role == nil || role.Revision() != t.roleRev {
+		return loss{} // an edit decides by itself what happens to live access
 	}
-	if r.glass {
-		if !role.MayBreakGlass(*e).OK {
-			return "the requester may not break this glass any more", false
-		}
-		return "", false
+	switch {
+	case of.glass && !role.MayBreakGlass(*e).OK:
+		return loss{why: "the requester may not break this glass any more"}
+	case !of.glass && !role.Eligible(*e, w.a.now()).OK:
+		return loss{why: "the requester is not eligible any more"}
 	}
-	if !role.Eligible(*e, w.a.now()).OK {
-		return "the requester is not eligible any more", false
-	}
-	return "", false
+	return loss{}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,8 +24,9 @@ const (
 	raft    = false
 	// perGrant is how many credentials one grant may have alive: as many as a
 	// person reads between two clean-ups.
-	perGrant = 32
-	settles  = 3 * time.Minute
+	perGrant  = 32
+	othersFor = 8 // for each of the people
+	settles   = 3 * time.Minute
 )
 
 // world is one host with people on it.
@@ -33,8 +35,9 @@ type world struct {
 	host   *harness.Host
 	load   *client
 	people []*harness.Person // they request and read
+	others []*harness.Person // what is stored is theirs; they never log in
 	bob    *harness.Person   // decides
-	group  *harness.Group    // of the people
+	group  *harness.Group    // of the people and the others
 	leads  *harness.Group    // of bob
 	policy string
 }
@@ -48,7 +51,10 @@ func newWorld(t *testing.T, memory bool, people int) *world {
 	for range people {
 		w.people = append(w.people, w.host.Person(t, "alice", w.policy))
 	}
-	w.group, w.leads = w.host.Group(t, "engineers", w.people...), w.host.Group(t, "leads", w.bob)
+	for i := range othersFor * people {
+		w.others = append(w.others, &harness.Person{EntityID: w.host.Entity(t, fmt.Sprint("other-", i), nil, nil)})
+	}
+	w.group, w.leads = w.host.Group(t, "engineers", slices.Concat(w.people, w.others)...), w.host.Group(t, "leads", w.bob)
 	w.write(w.host.Root(), "secret/data/bench", map[string]any{"data": map[string]string{"password": "x"}})
 	return w
 }
@@ -147,14 +153,14 @@ func (m *mount) grant(role string, p *harness.Person) {
 		map[string]any{"decision": "approve", "digest": asked["digest"]})
 }
 
-// seed writes requests past the API, and has the plugin learn of them.
+// seed writes requests of the others past the API, and has the plugin learn of them.
 func (m *mount) seed(kind, role string, count, credentials int, age, ttl time.Duration) {
 	m.t.Helper()
 	if count == 0 {
 		return
 	}
 	var requesters []string
-	for _, p := range m.people {
+	for _, p := range m.others {
 		requesters = append(requesters, p.EntityID)
 	}
 	const batch = 20_000 // each call ends well within the host's limit of 90 s

@@ -3,11 +3,13 @@ package bench
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/tests/harness"
 )
@@ -74,7 +76,25 @@ func (b *run) visit(w *world, table, row string, at endpoint, p peer, clients, r
 	b.results.Add(table, row, p.name, "target busy %", round, 100*target/float64(sample.Wall.Milliseconds()))
 	b.results.Add(table, row, p.name, "target calls/op", round, (issued-before)/calls)
 	p.end()
+	w.quiet(at)
 	b.results.Add(table, row, p.name, "target calls/end", round, (at.calls()-issued)/calls)
+}
+
+// quiet waits until nobody calls a target any more: what one engine still has to
+// end would be counted as the work of the next one.
+func (w *world) quiet(at endpoint) {
+	w.t.Helper()
+	const lasts = 300 * time.Millisecond
+	last, since := at.calls(), now()
+	w.until("the target is left alone", func() error {
+		if calls := at.calls(); calls != last {
+			last, since = calls, now()
+		}
+		if now().Sub(since) < lasts {
+			return errors.New("it is still called")
+		}
+		return nil
+	})
 }
 
 // processes are the plugin processes of the host that run a file of its plugin

@@ -81,13 +81,13 @@ type run struct {
 
 // world is a host of the part's own where numbers count, so that no part finds what
 // another one has left behind. The smoke has one for all, which is quicker.
-func (b *run) world(t *testing.T, memory bool) *world {
+func (b *run) world(t *testing.T, memory bool, others int) *world {
 	t.Helper()
 	if b.full {
-		return newWorld(t, memory, b.people)
+		return newWorld(t, memory, b.people, others)
 	}
 	if b.shared == nil {
-		b.shared = newWorld(b.t, memory, b.people)
+		b.shared = newWorld(b.t, memory, b.people, crowd)
 	}
 	w := *b.shared
 	w.t = t
@@ -105,21 +105,22 @@ func TestBench(t *testing.T) {
 	for _, part := range []struct {
 		name    string
 		memory  bool
+		others  int // whose requests are stored
 		measure func(*testing.T, *world)
 	}{
-		{"memory-creds", inmem, b.onMemory},
-		{"memory-roles", inmem, b.together},
-		{"raft-creds", raft, b.onRaft},
-		{"raft-start", raft, b.started},
-		{"scale-stored", inmem, b.stored},
-		{"scale-ends", inmem, b.atOnce},
-		{"peers-aws", inmem, b.besideAWS},
-		{"peers-kubernetes", inmem, b.besideKubernetes},
+		{"memory-creds", inmem, 0, b.onMemory},
+		{"memory-roles", inmem, 0, b.together},
+		{"raft-creds", raft, 0, b.onRaft},
+		{"raft-start", raft, crowd, b.started},
+		{"scale-stored", inmem, crowd, b.stored},
+		{"scale-ends", inmem, crowd, b.atOnce},
+		{"peers-aws", inmem, 0, b.besideAWS},
+		{"peers-kubernetes", inmem, 0, b.besideKubernetes},
 	} {
 		if !b.only.MatchString(part.name) {
 			continue
 		}
-		if !t.Run(part.name, func(t *testing.T) { part.measure(t, b.world(t, part.memory)) }) {
+		if !t.Run(part.name, func(t *testing.T) { part.measure(t, b.world(t, part.memory, part.others)) }) {
 			t.Errorf("%s could not be measured", part.name)
 		}
 		if err := b.keep(); err != nil {

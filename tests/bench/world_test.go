@@ -24,9 +24,10 @@ const (
 	raft    = false
 	// perGrant is how many credentials one grant may have alive: as many as a
 	// person reads between two clean-ups.
-	perGrant  = 32
-	othersFor = 8 // for each of the people
-	settles   = 3 * time.Minute
+	perGrant = 32
+	// crowd is how many people the requests belong to that are stored.
+	crowd   = 256
+	settles = 3 * time.Minute
 )
 
 // world is one host with people on it.
@@ -42,7 +43,7 @@ type world struct {
 	policy string
 }
 
-func newWorld(t *testing.T, memory bool, people int) *world {
+func newWorld(t *testing.T, memory bool, people, others int) *world {
 	t.Helper()
 	w := &world{t: t, load: newClient()}
 	w.host = harness.StartNode(t, harness.Options{LogLevel: "error", InMemory: memory})
@@ -51,7 +52,7 @@ func newWorld(t *testing.T, memory bool, people int) *world {
 	for range people {
 		w.people = append(w.people, w.host.Person(t, "alice", w.policy))
 	}
-	for i := range othersFor * people {
+	for i := range others {
 		w.others = append(w.others, &harness.Person{EntityID: w.host.Entity(t, fmt.Sprint("other-", i), nil, nil)})
 	}
 	w.group, w.leads = w.host.Group(t, "engineers", slices.Concat(w.people, w.others)...), w.host.Group(t, "leads", w.bob)

@@ -10,9 +10,9 @@ import (
 // leastHeap is about how large the heap may grow, in bytes, before its garbage is
 // collected. Go's own measure is twice what is alive: a mount with few requests has
 // some 8 MiB, and would collect several times a second under load for the sake of as
-// little memory. From 20 MiB alive on Go's own measure holds, so that this adds
+// little memory. From 18 MiB alive on Go's own measure holds, so that this adds
 // nothing to what a large mount takes.
-const leastHeap = 40 << 20
+const leastHeap = 36 << 20
 
 // easeCollector keeps to leastHeap from now on, in the whole process. Whoever sets
 // GOGC where the plugin is registered has said what they want.

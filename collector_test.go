@@ -15,10 +15,10 @@ func TestRoomBetweenCollections(t *testing.T) {
 	}{
 		{"nothing is known yet", 0, 1000},
 		{"next to nothing is alive", 100, 1000},
-		{"a small mount", 8 * mib, 400},
-		{"more", 16 * mib, 150},
-		{"half of it is alive", 20 * mib, 100},
-		{"all of it is alive", 40 * mib, 100},
+		{"a small mount", 8 * mib, 350},
+		{"more", 12 * mib, 200},
+		{"half of it is alive", 18 * mib, 100},
+		{"all of it is alive", 36 * mib, 100},
 		{"a large mount", 400 * mib, 100},
 	} {
 		if got := gcPercent(row.alive); got != row.want {

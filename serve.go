@@ -1,24 +1,61 @@
 package pim
 
 import (
+	"math"
+	"os"
+
+	"github.com/hashicorp/go-hclog"
+	goplugin "github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/vault/api"
+	"github.com/hashicorp/vault/sdk/helper/pluginutil"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/hashicorp/vault/sdk/plugin"
+	"google.golang.org/grpc"
 )
+
+// workers carry out calls of the host one after the other. A goroutine for each
+// call would begin with a small stack and copy it several times on the way down; a
+// worker's has grown already (golang/go#18138). A call that finds all of them busy
+// gets a goroutine of its own.
+const workers = 16
 
 // Serve runs the plugin's process until the host ends it. args are the
 // process's arguments without its name; an error means that it never served.
 func Serve(args []string) error { return ServeFactory(args, Factory) }
 
-// ServeFactory is Serve of another backend in the same kind of process.
+// ServeFactory is Serve of another backend in the same kind of process. It is the
+// SDK's plugin.ServeMultiplex, which takes no options of the server, with workers.
 func ServeFactory(args []string, factory logical.Factory) error {
 	meta := &api.PluginAPIClientMeta{}
 	if err := meta.FlagSet().Parse(args); err != nil {
 		return err
 	}
+	if err := pluginutil.OptionallyEnableMlock(); err != nil {
+		return err
+	}
 	easeCollector()
-	return plugin.ServeMultiplex(&plugin.ServeOpts{
-		BackendFactoryFunc: factory,
-		TLSProviderFunc:    api.VaultPluginTLSProvider(meta.GetTLSConfig()),
+	logger := hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: os.Stderr, JSONFormat: true})
+	goplugin.Serve(&goplugin.ServeConfig{
+		HandshakeConfig:  plugin.HandshakeConfig,
+		VersionedPlugins: protocols(factory, logger),
+		TLSProvider:      api.VaultPluginTLSProvider(meta.GetTLSConfig()), // for the protocols before 5, which has its own
+		Logger:           logger,
+		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
+			return goplugin.DefaultGRPCServer(append(opts,
+				grpc.MaxRecvMsgSize(math.MaxInt32), grpc.MaxSendMsgSize(math.MaxInt32), grpc.NumStreamWorkers(workers)))
+		},
 	})
+	return nil
+}
+
+// protocols are the versions of the plugin protocol that a host may ask for. From 5
+// on one process serves many mounts.
+func protocols(factory logical.Factory, logger hclog.Logger) map[int]goplugin.PluginSet {
+	out := map[int]goplugin.PluginSet{}
+	for _, version := range []int{3, 4, 5} {
+		out[version] = goplugin.PluginSet{plugin.BackendPluginName: &plugin.GRPCBackendPlugin{
+			Factory: factory, MultiplexingSupport: version >= 5, Logger: logger,
+		}}
+	}
+	return out
 }

@@ -19,12 +19,16 @@ import (
 // gets a goroutine of its own.
 const workers = 16
 
+// window is how much a call may send, in bytes, before the other side has read some
+// of it. Where it is not fixed, gRPC finds it out by a ping for nearly each call.
+const window = 1 << 20
+
 // Serve runs the plugin's process until the host ends it. args are the
 // process's arguments without its name; an error means that it never served.
 func Serve(args []string) error { return ServeFactory(args, Factory) }
 
 // ServeFactory is Serve of another backend in the same kind of process. It is the
-// SDK's plugin.ServeMultiplex, which takes no options of the server, with workers.
+// SDK's plugin.ServeMultiplex, which takes no options of the server, with two of them.
 func ServeFactory(args []string, factory logical.Factory) error {
 	meta := &api.PluginAPIClientMeta{}
 	if err := meta.FlagSet().Parse(args); err != nil {
@@ -42,7 +46,8 @@ func ServeFactory(args []string, factory logical.Factory) error {
 		Logger:           logger,
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
 			return goplugin.DefaultGRPCServer(append(opts,
-				grpc.MaxRecvMsgSize(math.MaxInt32), grpc.MaxSendMsgSize(math.MaxInt32), grpc.NumStreamWorkers(workers)))
+				grpc.MaxRecvMsgSize(math.MaxInt32), grpc.MaxSendMsgSize(math.MaxInt32),
+				grpc.NumStreamWorkers(workers), grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window)))
 		},
 	})
 	return nil

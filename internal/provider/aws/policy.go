@@ -142,11 +142,11 @@ func (d *policyDoc) add(statements ...statement) error {
 }
 
 func (d policyDoc) String() string {
-	raw, err := encodeJSON(d)
-	if err != nil {
-		return "" // raw messages that were read or encoded here always encode
+	statements := make([]string, 0, len(d.Statement))
+	for _, s := range d.Statement {
+		statements = append(statements, string(s)) // compact, as it was read or encoded here
 	}
-	return string(raw)
+	return `{"Version":"` + d.Version + `","Statement":[` + strings.Join(statements, ",") + `]}`
 }
 
 // policySize counts characters as IAM does for inline and managed policies:

@@ -2,6 +2,7 @@ package access_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -255,4 +256,42 @@ func TestHoldsAreNeverOverlooked(t *testing.T) {
 		m.pass(time.Hour)
 		m.works(ans, false)
 	})
+}
+
+// One walk over people judges alike only what was filed alike: access ends where it
+// is lost, and nowhere else.
+func TestAccessEndsOnlyWhereItIsLost(t *testing.T) {
+	rows := []struct {
+		stays               []string // groups that alice is still in
+		admin, glass, other bool     // what she keeps
+	}{
+		{[]string{"engineers", "on-call", "others"}, true, true, true},
+		{[]string{"on-call", "others"}, false, true, true},
+		{[]string{"engineers", "others"}, true, false, true},
+		{[]string{"engineers", "on-call"}, true, true, false},
+	}
+	for _, row := range rows {
+		t.Run(strings.Join(row.stays, " "), func(t *testing.T) {
+			m := newMount(t)
+			join := func(groups ...string) {
+				m.people.change("alice", func(e *domain.Entity) { e.Groups = person("alice", groups...).Groups })
+			}
+			emergencyWith(m, func(r *domain.Role) { r.MaxActive = 5 })
+			m.role("other", func(r *domain.Role) { r.EligibleGroups = []string{"others"} }, nil)
+			join("engineers", "on-call", "others")
+			have := map[domain.RequestID]bool{
+				m.granted("alice", "admin"): row.admin, m.broken("alice", "INC-1"): row.glass, m.granted("alice", "other"): row.other,
+			}
+			join(row.stays...)
+			m.tick()
+			m.look(time.Minute)
+			for id, keeps := range have {
+				want := domain.Active
+				if !keeps {
+					want = domain.Revoked
+				}
+				m.state(id, want)
+			}
+		})
+	}
 }

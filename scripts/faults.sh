@@ -23,7 +23,7 @@ export PIM_FAULTS_REPORT=$out.jsonl
 
 bound=1200 histories=5 tags=faults # seconds, test runs, build tags
 if [[ ${FULL:-} == 1 ]]; then
-	bound=86400 histories=1000 tags=faults,soak
+	bound=86400 histories=200 tags=faults,soak
 fi
 
 failed=0 SECONDS=0 # builds do not count

@@ -9,23 +9,23 @@ import (
 // survey is what one walk over the requests has learnt so far, so that what
 // many of them have in common is asked once.
 type survey struct {
-	people map[string]*domain.Entity
+	people map[string]reply[*domain.Entity] // by entity; nil = the host knows them no more
 	stands map[terms]bool
 	losses map[stake]loss
 }
 
 // loss is why somebody may not keep what they have; certain ends it at once. The
-// zero value: they may.
+// zero value: they may. Where it is unknown, nothing changes.
 type loss struct {
-	why     string
-	certain bool
+	why              string
+	certain, unknown bool
 }
 
 // persons ends the access of those who are disabled at once, and of those who
 // are missing or no longer eligible when they are seen so twice. It goes on
 // where it last stopped, after a bounded number of people.
 func (w *reaper) persons(ctx context.Context) {
-	s := survey{people: map[string]*domain.Entity{}, stands: map[terms]bool{}, losses: map[stake]loss{}}
+	s := survey{people: map[string]reply[*domain.Entity]{}, stands: map[terms]bool{}, losses: map[stake]loss{}}
 	rows := make([]held, 0, rowsAtATime)
 	for ctx.Err() == nil && len(s.people) < personsAtATime {
 		rows = w.a.index.openAfter(w.cursor, rows)
@@ -63,14 +63,12 @@ func (w *reaper) person(ctx context.Context, r *held, s survey) {
 		}
 		return
 	}
-	lost, err := w.loses(ctx, r.stake, s)
-	if err != nil {
-		a.log.Warn("an identity could not be read", "error", err)
-		return
-	}
+	lost := w.loses(ctx, r.stake, s)
 	now := a.now()
 	first, before := w.missing[r.id]
 	switch {
+	case lost.unknown:
+		return
 	case lost.why == "":
 		delete(w.missing, r.id)
 		return
@@ -88,21 +86,30 @@ func (w *reaper) person(ctx context.Context, r *held, s survey) {
 }
 
 // loses is lost, asked once for all requests with the same stake.
-func (w *reaper) loses(ctx context.Context, of stake, s survey) (loss, error) {
-	if found, asked := s.losses[of]; asked {
-		return found, nil
-	}
-	entity := of.requester.Value().entity
-	e, known := s.people[entity]
-	if !known {
-		var err error
-		if e, err = w.a.directory.Entity(ctx, entity, true); err != nil {
-			return loss{}, err
+func (w *reaper) loses(ctx context.Context, of stake, s survey) loss {
+	found, asked := s.losses[of]
+	if !asked {
+		if e, err := w.holder(ctx, of, s); err != nil {
+			found.unknown = true
+		} else {
+			found = w.lost(ctx, of, e)
 		}
-		s.people[entity] = e
+		s.losses[of] = found
 	}
-	s.losses[of] = w.lost(ctx, of, e)
-	return s.losses[of], nil
+	return found
+}
+
+// holder is whose stake it is. Everybody is asked for once, whatever the answer.
+func (w *reaper) holder(ctx context.Context, of stake, s survey) (*domain.Entity, error) {
+	entity := of.requester.Value().entity
+	got, asked := s.people[entity]
+	if !asked {
+		if got.value, got.err = w.a.directory.Entity(ctx, entity, true); got.err != nil {
+			w.a.log.Warn("an identity could not be read", "error", got.err)
+		}
+		s.people[entity] = got
+	}
+	return got.value, got.err
 }
 
 // lost says why a person may not keep what they have.

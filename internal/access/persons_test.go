@@ -295,3 +295,24 @@ func TestAccessEndsOnlyWhereItIsLost(t *testing.T) {
 		})
 	}
 }
+
+// However many requests people have, one walk asks the host for each of them once,
+// and once too where it does not answer.
+func TestAWalkAsksForEverybodyOnce(t *testing.T) {
+	for _, failure := range []error{nil, errors.New("down")} {
+		m := newMount(t)
+		for _, role := range []string{"admin", "other"} {
+			m.role(role, nil, nil)
+			for _, name := range []string{"alice", "dave"} {
+				m.granted(name, role)
+			}
+		}
+		m.people.setFail(failure)
+		m.people.spent()
+		m.tick()
+		if n := m.people.spent(); n != 2*2 { // the person, and their groups
+			t.Errorf("failure %v: two people were asked for in %d calls, want 4", failure, n)
+		}
+		m.people.setFail(nil)
+	}
+}

@@ -11,7 +11,7 @@ import (
 type survey struct {
 	people map[string]reply[*domain.Entity] // by entity; nil = the host knows them no more
 	stands map[terms]bool
-	losses map[stake]loss
+	keeps  map[stake]bool // of whom it is known that they keep it
 }
 
 // loss is why somebody may not keep what they have; certain ends it at once. The
@@ -25,7 +25,7 @@ type loss struct {
 // are missing or no longer eligible when they are seen so twice. It goes on
 // where it last stopped, after a bounded number of people.
 func (w *reaper) persons(ctx context.Context) {
-	s := survey{people: map[string]reply[*domain.Entity]{}, stands: map[terms]bool{}, losses: map[stake]loss{}}
+	s := survey{people: map[string]reply[*domain.Entity]{}, stands: map[terms]bool{}, keeps: map[stake]bool{}}
 	rows := make([]held, 0, rowsAtATime)
 	for ctx.Err() == nil && len(s.people) < personsAtATime {
 		rows = w.a.index.openAfter(w.cursor, rows)
@@ -85,17 +85,19 @@ func (w *reaper) person(ctx context.Context, r *held, s survey) {
 	}
 }
 
-// loses is lost, asked once for all requests with the same stake.
+// loses is why somebody may not keep a request. That they may is asked once for all
+// with the same stake. That they may not is asked for each: whoever sees access end by
+// mistake, and puts the role right, stops it at once.
 func (w *reaper) loses(ctx context.Context, of stake, s survey) loss {
-	found, asked := s.losses[of]
-	if !asked {
-		if e, err := w.holder(ctx, of, s); err != nil {
-			found.unknown = true
-		} else {
-			found = w.lost(ctx, of, e)
-		}
-		s.losses[of] = found
+	if s.keeps[of] {
+		return loss{}
 	}
+	e, err := w.holder(ctx, of, s)
+	if err != nil {
+		return loss{unknown: true}
+	}
+	found := w.lost(ctx, of, e)
+	s.keeps[of] = found.why == ""
 	return found
 }
 

@@ -142,11 +142,11 @@ func (d *policyDoc) add(statements ...statement) error {
 }
 
 func (d policyDoc) String() string {
-	statements := make([]string, 0, len(d.Statement))
-	for _, s := range d.Statement {
-		statements = append(statements, string(s)) // compact, as it was read or encoded here
+	raw, err := encodeJSON(d)
+	if err != nil {
+		return "" // raw messages that were read or encoded here always encode
 	}
-	return `{"Version":"` + d.Version + `","Statement":[` + strings.Join(statements, ",") + `]}`
+	return string(raw)
 }
 
 // policySize counts characters as IAM does for inline and managed policies:

@@ -128,6 +128,7 @@ func (v knownView) GroupsForEntity(string) ([]*logical.Group, error) {
 
 func TestWhomTheHostKnows(t *testing.T) {
 	alice := &logical.Entity{ID: "e1", Name: "alice", Aliases: []*logical.Alias{{Name: "alice", MountAccessor: "a", MountType: "userpass"}}}
+	disabled := &logical.Entity{ID: "e1", Name: "alice", Disabled: true}
 	ops := []*logical.Group{{ID: "g1", Name: "ops"}}
 	down := errors.New("the host does not answer")
 	rows := []struct {
@@ -140,6 +141,7 @@ func TestWhomTheHostKnows(t *testing.T) {
 	}{
 		{"somebody in a group", knownView{entity: alice, groups: ops}, true, true, 1, nil},
 		{"somebody whose groups nobody asked for", knownView{entity: alice, groups: ops, groupOf: down}, false, true, 0, nil},
+		{"somebody disabled, whose groups the host does not tell", knownView{entity: disabled, groupOf: down}, true, true, 0, nil},
 		{"nobody", knownView{}, true, false, 0, nil},
 		{"nobody, in the host's words", knownView{lookErr: errors.New("rpc error: entity not found"), groupOf: down}, true, false, 0, nil},
 		{"a host that fails", knownView{lookErr: down}, true, false, 0, down},

@@ -14,21 +14,24 @@ import (
 )
 
 // workers carry out calls of the host one after the other. A goroutine for each
-// call would begin with a small stack and copy it several times on the way down; a
-// worker's has grown already (golang/go#18138). A call that finds all of them busy
-// gets a goroutine of its own.
+// call begins with a small stack and copies it several times on the way down; a
+// worker's has mostly grown already (golang/go#18138). A call that finds all of them
+// busy gets a goroutine of its own.
 const workers = 16
 
-// window is how much a call may send, in bytes, before the other side has read some
-// of it. Where it is not fixed, gRPC finds it out by a ping for nearly each call.
+// window is how much the host may send with its calls, in bytes, before the plugin
+// has taken some of it; a larger message takes a round trip more. Where it is not
+// fixed, gRPC finds it out by a ping for nearly each call. What the plugin asks of
+// the host goes over another connection, whose window the SDK leaves to gRPC.
 const window = 1 << 20
 
 // Serve runs the plugin's process until the host ends it. args are the
 // process's arguments without its name; an error means that it never served.
 func Serve(args []string) error { return ServeFactory(args, Factory) }
 
-// ServeFactory is Serve of another backend in the same kind of process. It is the
-// SDK's plugin.ServeMultiplex, which takes no options of the server, with two of them.
+// ServeFactory is Serve of another backend in the same kind of process. It is
+// plugin.ServeMultiplex of the SDK v0.25.1, which takes no options of the server,
+// with workers and windows.
 func ServeFactory(args []string, factory logical.Factory) error {
 	meta := &api.PluginAPIClientMeta{}
 	if err := meta.FlagSet().Parse(args); err != nil {
@@ -42,7 +45,7 @@ func ServeFactory(args []string, factory logical.Factory) error {
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig:  plugin.HandshakeConfig,
 		VersionedPlugins: protocols(factory, logger),
-		TLSProvider:      api.VaultPluginTLSProvider(meta.GetTLSConfig()), // for the protocols before 5, which has its own
+		TLSProvider:      api.VaultPluginTLSProvider(meta.GetTLSConfig()),
 		Logger:           logger,
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
 			return goplugin.DefaultGRPCServer(append(opts,

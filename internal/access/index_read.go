@@ -128,7 +128,7 @@ func (x *index) ofPerson(p domain.Person) []row {
 // a role. Not ok where memory knows of none or of several, may not know them all,
 // or would have to look at many.
 func (x *index) only(p domain.Person, role string) (id domain.RequestID, ok bool) {
-	const most = 32 // more than people may have open
+	const most = 32 // more than people may have open, unless the settings allow it
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	rows := x.byPerson[p]

@@ -74,7 +74,8 @@ type session struct {
 
 	mu      sync.Mutex
 	dead    bool
-	blind   bool // requests cannot be read
+	blind   bool   // requests cannot be read
+	hidden  string // what kind of key cannot be read besides; "" = none
 	cut     cut
 	writes  int
 	counted counts
@@ -114,6 +115,12 @@ func (s *session) setBlind(blind bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.blind = blind
+}
+
+func (s *session) hide(kind string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hidden = kind
 }
 
 func (s *session) kill() {
@@ -176,7 +183,7 @@ func (s *session) get(_ context.Context, key string) (*logical.StorageEntry, err
 		return nil, errDead
 	}
 	s.counted.reads++
-	if s.blind && kindOf(key) == "req" {
+	if s.blind && kindOf(key) == "req" || s.hidden == kindOf(key) {
 		return nil, errRead
 	}
 	s.d.mu.Lock()

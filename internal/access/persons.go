@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"time"
 
 	"github.com/vault-pim/vault-plugin-secrets-pim/internal/domain"
 )
@@ -9,23 +10,32 @@ import (
 // survey is what one walk over the requests has learnt so far, so that what
 // many of them have in common is asked once.
 type survey struct {
-	people map[string]reply[*domain.Entity] // by entity; nil = the host knows them no more
+	people map[string]seen // by entity
 	stands map[terms]bool
 	keeps  map[stake]bool // of whom it is known that they keep it
 }
 
-// loss is why somebody may not keep what they have; certain ends it at once. The
-// zero value: they may. Where it is unknown, nothing changes.
+// seen is what the host said of somebody; no entity and no error = it knows them
+// no more.
+type seen struct {
+	entity *domain.Entity
+	err    error
+	at     time.Time
+}
+
+// loss is why somebody may not keep what they have; certain ends it at once. With
+// no reason they may. Where it is unknown, nothing changes.
 type loss struct {
 	why              string
 	certain, unknown bool
+	at               time.Time // when the host was asked
 }
 
 // persons ends the access of those who are disabled at once, and of those who
 // are missing or no longer eligible when they are seen so twice. It goes on
 // where it last stopped, after a bounded number of people.
 func (w *reaper) persons(ctx context.Context) {
-	s := survey{people: map[string]reply[*domain.Entity]{}, stands: map[terms]bool{}, keeps: map[stake]bool{}}
+	s := survey{people: map[string]seen{}, stands: map[terms]bool{}, keeps: map[stake]bool{}}
 	rows := make([]held, 0, rowsAtATime)
 	for ctx.Err() == nil && len(s.people) < personsAtATime {
 		rows = w.a.index.openAfter(w.cursor, rows)
@@ -64,7 +74,6 @@ func (w *reaper) person(ctx context.Context, r *held, s survey) {
 		return
 	}
 	lost := w.loses(ctx, r.stake, s)
-	now := a.now()
 	first, before := w.missing[r.id]
 	switch {
 	case lost.unknown:
@@ -74,9 +83,9 @@ func (w *reaper) person(ctx context.Context, r *held, s survey) {
 		return
 	case lost.certain:
 	case !before:
-		w.missing[r.id] = now
+		w.missing[r.id] = lost.at
 		return
-	case now.Sub(first) < goneAfter:
+	case lost.at.Sub(first) < goneAfter:
 		return
 	}
 	delete(w.missing, r.id)
@@ -92,26 +101,28 @@ func (w *reaper) loses(ctx context.Context, of stake, s survey) loss {
 	if s.keeps[of] {
 		return loss{}
 	}
-	e, err := w.holder(ctx, of, s)
-	if err != nil {
+	who := w.holder(ctx, of, s)
+	if who.err != nil {
 		return loss{unknown: true}
 	}
-	found := w.lost(ctx, of, e)
-	s.keeps[of] = found.why == ""
+	found := w.lost(ctx, of, who.entity)
+	found.at = who.at
+	s.keeps[of] = found.why == "" && !found.unknown
 	return found
 }
 
 // holder is whose stake it is. Everybody is asked for once, whatever the answer.
-func (w *reaper) holder(ctx context.Context, of stake, s survey) (*domain.Entity, error) {
+func (w *reaper) holder(ctx context.Context, of stake, s survey) seen {
 	entity := of.requester.Value().entity
-	got, asked := s.people[entity]
+	who, asked := s.people[entity]
 	if !asked {
-		if got.value, got.err = w.a.directory.Entity(ctx, entity, true); got.err != nil {
-			w.a.log.Warn("an identity could not be read", "error", got.err)
+		who.at = w.a.now()
+		if who.entity, who.err = w.a.directory.Entity(ctx, entity, true); who.err != nil {
+			w.a.log.Warn("an identity could not be read", "error", who.err)
 		}
-		s.people[entity] = got
+		s.people[entity] = who
 	}
-	return got.value, got.err
+	return who
 }
 
 // lost says why a person may not keep what they have.
@@ -122,13 +133,15 @@ func (w *reaper) lost(ctx context.Context, of stake, e *domain.Entity) loss {
 	if e.Disabled {
 		return loss{why: "the requester is disabled", certain: true}
 	}
-	cfg, err := w.a.store.Config(ctx)
-	if err != nil || !cfg.EndOnIneligible {
-		return loss{}
-	}
 	t := of.terms.Value()
-	role, err := w.a.store.Role(ctx, t.role)
-	if err != nil || role == nil || role.Revision() != t.roleRev {
+	cfg, err := w.a.store.Config(ctx)
+	role, failed := w.a.store.Role(ctx, t.role)
+	switch {
+	case err != nil || failed != nil:
+		return loss{unknown: true}
+	case !cfg.EndOnIneligible:
+		return loss{}
+	case role == nil || role.Revision() != t.roleRev:
 		return loss{} // an edit decides by itself what happens to live access
 	}
 	switch {

@@ -316,3 +316,45 @@ func TestAWalkAsksForEverybodyOnce(t *testing.T) {
 		m.people.setFail(nil)
 	}
 }
+
+// What could not be read proves nothing, and takes nothing back: whoever was seen to
+// have lost a role stays seen.
+func TestASettingThatCannotBeReadForgetsNobody(t *testing.T) {
+	for _, kind := range []string{"role", "config"} {
+		m := newMount(t)
+		admin(m)
+		id := m.granted("alice", "admin")
+		m.people.change("alice", leave)
+		m.tick()
+		m.a.Invalidate("role/admin") // what is in memory is no help
+		m.s.hide(kind)
+		m.look(time.Minute)
+		m.s.hide("")
+		m.state(id, domain.Active)
+		m.tick()
+		m.state(id, domain.Revoked)
+	}
+}
+
+// A minute between two looks is one between two answers of the host, however long
+// the work takes that one of them leads to.
+func TestAMinuteIsBetweenTwoAnswers(t *testing.T) {
+	m := newMount(t)
+	m.role("admin", nil, nil)
+	m.role("other", nil, nil)
+	granted := func(name, role string) domain.RequestID {
+		m.clk.Advance(time.Second) // a walk comes by them in the order of their times
+		return m.granted(name, role)
+	}
+	first, between, last := granted("dave", "admin"), granted("alice", "admin"), granted("dave", "other")
+	m.people.remove("dave")
+	m.tick()
+	m.people.change("alice", disable)
+	m.s.after = map[string]func(){"req/" + string(between): func() { m.clk.Advance(2 * time.Minute) }}
+	m.look(time.Second)
+	m.state(between, domain.Revoked)
+	m.state(first, domain.Active)
+	m.state(last, domain.Active)
+	m.tick()
+	m.state(last, domain.Revoked)
+}

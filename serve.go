@@ -29,9 +29,9 @@ const window = 1 << 20
 // process's arguments without its name; an error means that it never served.
 func Serve(args []string) error { return ServeFactory(args, Factory) }
 
-// ServeFactory is Serve of another backend in the same kind of process. It is
-// plugin.ServeMultiplex of the SDK v0.25.1, which takes no options of the server,
-// with workers and windows.
+// ServeFactory is Serve of another backend in the same kind of process. It is the
+// SDK's plugin.ServeMultiplex, which takes no options of the server, with workers and
+// windows.
 func ServeFactory(args []string, factory logical.Factory) error {
 	meta := &api.PluginAPIClientMeta{}
 	if err := meta.FlagSet().Parse(args); err != nil {
